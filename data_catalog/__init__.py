@@ -1,0 +1,1 @@
+"""What things are: the nouns, the YAML of datasets, models and sites, and their checks."""

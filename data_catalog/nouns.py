@@ -1,0 +1,423 @@
+"""The nouns: every module speaks in these, and nothing else crosses a border between stages.
+
+All are frozen and refuse unknown keys. Sizes are in bytes, times in seconds (wall clock, UTC epoch where
+they are points in time), rates in bytes or rows per second. `digest` always means the hexadecimal SHA-256
+of the content named.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Split = Literal["train", "calibration", "validation", "test"]
+Tier = Literal["edge", "cloud"]
+SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
+REPORT_SCHEMA_VERSION = 1
+
+
+class Noun(BaseModel):
+    """Base of all nouns: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- what the catalog describes ---------------------------------------------------------------------------
+
+
+class Rows(Noun):
+    """The rows of a file that belong to a source: those whose number modulo `modulo` is in `remainders`."""
+
+    modulo: int = Field(ge=1)
+    remainders: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Rows:
+        if any(not 0 <= r < self.modulo for r in self.remainders):
+            raise ValueError(f"remainders must lie between 0 and {self.modulo - 1}")
+        return self
+
+
+class Source(Noun):
+    """Where a part of a dataset is born.
+
+    `uri` is a path, any URL that fsspec knows, or `package://<module>/<file>` for a file in an installed
+    package.
+    """
+
+    site: Name
+    uri: str
+    rows: Rows | None = None
+    name: str = ""  # default: the site's name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_it(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("name"):
+            return {**data, "name": data.get("site", "")}
+        return data
+
+
+class Schema(Noun):
+    """What a record is: one array of `shape` and `dtype`, values in `[low, high]`, and perhaps a label."""
+
+    shape: tuple[int, ...] = Field(min_length=1)
+    dtype: Literal["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"]
+    low: float | None = None
+    high: float | None = None
+    label: str | int | None = None  # column name or number (CSV), array name (NPZ); None: no labels
+
+    @property
+    def values(self) -> int:
+        """Values in one record."""
+        size = 1
+        for side in self.shape:
+            size *= side
+        return size
+
+
+class Transform(Noun):
+    """One preprocessing step: the plug-in's name and its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The keyword arguments for the plug-in."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Dataset(Noun):
+    """A named batch of records that are born at sites."""
+
+    name: Name
+    description: str
+    license: str
+    format: str  # a reader's name
+    sources: tuple[Source, ...] = Field(min_length=1)
+    record: Schema
+    transforms: tuple[Transform, ...] = ()
+    splits: dict[Split, float] = Field(default_factory=dict)
+    batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
+    shard_rows: int = Field(default=8192, ge=1)
+    residency: Literal["any", "site"] = "any"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dataset:
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError("two sources have one name; give each its own `name`")
+        if self.splits and abs(sum(self.splits.values()) - 1) > 1e-9:
+            raise ValueError(f"the splits' shares add up to {sum(self.splits.values()):g}, not to 1")
+        if missing := [split for split in self.batch if split not in self.splits]:
+            raise ValueError(f"`batch` names {missing[0]!r}, which `splits` does not have")
+        return self
+
+    def source(self, name: str) -> Source:
+        """The source of that name (KeyError if there is none)."""
+        return next(source for source in self.sources if source.name == name)
+
+
+class VariantSpec(Noun):
+    """How one variant of a model is made and what runs it."""
+
+    recipe: str
+    runtime: str
+    tier: Tier
+    settings: dict[str, float | int | str | tuple[int, ...]] = Field(default_factory=dict)
+
+
+class Gate(Noun):
+    """The bound inside which an edge variant may lie below the cloud variant, in accuracy (1 = 100 %)."""
+
+    max_drop: float = Field(gt=0, le=1)
+    max_class_drop: float = Field(gt=0, le=1)
+
+
+class Model(Noun):
+    """A model family: a cloud variant and an edge variant, trained on one dataset."""
+
+    name: Name
+    description: str
+    trained_on: Name
+    classes: tuple[str, ...] = Field(min_length=2)
+    seed: int = 0
+    variants: dict[Tier, VariantSpec]
+    gate: Gate
+
+    @model_validator(mode="after")
+    def _both_tiers(self) -> Model:
+        for tier in ("edge", "cloud"):
+            if tier not in self.variants:
+                raise ValueError(f"`variants` has no {tier} variant")
+            if self.variants[tier].tier != tier:
+                raise ValueError(f"variants.{tier} says `tier: {self.variants[tier].tier}`")
+        return self
+
+
+class Site(Noun):
+    """A place where shards are born or answered."""
+
+    name: Name
+    description: str = ""
+    tier: Tier
+    threads: int = Field(default=1, ge=1, le=256)
+    # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
+    # the common store, on the far side of the site's link.
+    shards_on_premises: bool = True
+
+
+# --- what a run makes -------------------------------------------------------------------------------------
+
+
+class Shard(Noun):
+    """An equal-sized run of preprocessed records, named by the digest of its Arrow bytes."""
+
+    digest: str
+    rows: int
+    bytes: int  # of the Arrow stream, before compression
+    raw_bytes: int  # of the records alone, as they would be sent raw
+    origin: Name
+    source: str
+    first_row: int  # position in the source's preprocessed records
+
+
+class CodecTrial(Noun):
+    """What a codec did to one real shard of a source, on one core where the data was born."""
+
+    codec: str
+    ratio: float  # bytes before over bytes after
+    compress_bytes_per_second: float  # of bytes before
+    decompress_bytes_per_second: float
+
+
+class VariantCard(Noun):
+    """What a published variant is and how well it was measured to do, on the runtime that executes it."""
+
+    model: Name
+    version: str
+    tier: Tier
+    recipe: str
+    runtime: str
+    runtime_version: str
+    key: str  # of the model file in the store
+    digest: str
+    bytes: int
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    temperature: float
+    validation_rows: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    class_accuracy: tuple[float, ...]
+    agreement: float  # with the cloud variant, on the validation rows
+    made_seconds: float
+
+
+class VariantSpeed(Noun):
+    """How fast one site runs one variant, measured through the engine's own runtime."""
+
+    rows_per_second: float  # of one thread
+    batch: int
+    startup_seconds: float
+
+
+class Profile(Noun):
+    """What was measured of a site."""
+
+    site: Name
+    host: str
+    cores: int
+    memory_bytes: int
+    disk_free_bytes: int
+    up_bytes_per_second: float
+    down_bytes_per_second: float
+    latency_seconds: float  # of reading and writing a small object
+    dispatch_seconds: float  # from handing over a work order to its receipt, without the work
+    variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
+    runtime_versions: dict[str, str] = Field(default_factory=dict)
+    measured_at: float = 0.0
+
+
+class Cascade(Noun):
+    """Which rows the edge keeps: those whose calibrated confidence reaches the threshold."""
+
+    threshold: float
+    temperature: float
+    bound: float  # how far below cloud-only the accuracy may lie, as the user said
+    allowance: float  # the part of the bound that was spent on the validation rows
+    escalation: float  # predicted share of rows
+    validation_rows: int
+    validation_accuracy: float
+    validation_cloud_accuracy: float
+
+
+class Placement(Noun):
+    """Where one shard is answered, and why."""
+
+    shard: Shard
+    site: Name
+    variant: str  # digest
+    codec: str
+    key: str  # of the compressed shard in the store
+    result: str  # key of the result in the ledger
+    reused: bool  # the ledger held the result when the plan was made
+    reason: str
+
+
+class Plan(Noun):
+    """Shard to site, with what it should cost."""
+
+    run_id: str
+    dataset: Name
+    model: Name
+    version: str
+    preprocessing: str  # digest
+    created: float
+    cascade: Cascade
+    variants: dict[Tier, VariantCard]
+    batch_sizes: dict[str, int]  # by site
+    placements: tuple[Placement, ...]
+    predicted_seconds: float
+    predicted_site_seconds: dict[str, float]
+    predicted_wan_bytes: int
+    reasons: dict[str, str]  # by site
+
+
+class OrderedShard(Noun):
+    """One shard of a work order: where it lies and what its result is called."""
+
+    key: str
+    digest: str
+    rows: int
+    bytes: int  # before compression
+    codec: str
+    result: str
+    local: bool  # reading it crosses no link of the site
+
+
+class EscalationOrder(Noun):
+    """What the edge does with rows under the threshold: packs them for the cloud."""
+
+    threshold: float
+    temperature: float
+    codec: str
+    cloud_variant: str  # digest
+    preprocessing: str
+
+
+class WorkOrder(Noun):
+    """Self-contained instructions for one site."""
+
+    run_id: str
+    order_id: str
+    site: Name
+    tier: Tier
+    card: VariantCard
+    batch: int
+    threads: int
+    shards: tuple[OrderedShard, ...]
+    escalation: EscalationOrder | None = None
+
+
+class Escalated(Noun):
+    """Rows of one shard that the edge was unsure of, packed for the cloud."""
+
+    shard: str  # the result key of the edge's answer
+    key: str
+    digest: str
+    rows: int
+    bytes: int  # before compression
+    codec: str
+    result: str  # key of the cloud's answer in the ledger
+
+
+class Span(Noun):
+    """A stretch of work, for the timeline."""
+
+    stage: str
+    site: str
+    start: float
+    end: float
+
+
+class Receipt(Noun):
+    """What a site really did for one work order."""
+
+    run_id: str
+    order_id: str
+    site: Name
+    tier: Tier
+    started: float
+    finished: float
+    shards: int
+    rows: int
+    computed_results: int
+    reused_results: int
+    escalated: tuple[Escalated, ...]
+    seconds: dict[str, float]  # busy time by stage, summed over threads
+    startup_seconds: float
+    bytes_in: int  # everything the site read
+    bytes_out: int  # everything it wrote
+    wan_in: int  # the part that crossed its link
+    wan_out: int
+    spans: tuple[Span, ...]
+
+
+class SiteReport(Noun):
+    """One line of the report's table of sites."""
+
+    name: Name
+    tier: Tier
+    shards: int
+    rows: int
+    seconds: float
+    predicted_seconds: float
+    bytes_in: int
+    bytes_out: int
+    wan_bytes: int
+    computed_results: int
+    reused_results: int
+    reason: str
+
+
+class Report(Noun):
+    """The run as a person reads it. Its keys are a contract: see `docs/report.md`."""
+
+    schema_version: int = REPORT_SCHEMA_VERSION
+    run_id: str
+    status: Literal["complete", "failed"]
+    dataset: Name
+    model: Name
+    model_version: str
+    started: float
+    rows_in: int
+    rows_out: int
+    missing_rows: int
+    duplicate_rows: int
+    escalated_rows: int
+    predicted_escalated_rows: int
+    scored_rows: int
+    accuracy: dict[Literal["cascade", "cloud_only", "edge_only"], float | None]
+    accuracy_interval: dict[Literal["cascade", "cloud_only", "edge_only"], tuple[float, float] | None]
+    cascade: Cascade
+    raw_bytes: int
+    wan_bytes: int
+    predicted_wan_bytes: int
+    model_bytes: int
+    computed_results: int
+    reused_results: int
+    seconds: dict[str, float]
+    predicted_seconds: float
+    actual_seconds: float
+    total_seconds: float
+    sites: tuple[SiteReport, ...]
+    spans: tuple[Span, ...]
+    variants: dict[Tier, VariantCard]
+    predictions: tuple[str, ...]  # keys of the Parquet files
+    report_key: str
+    flow_run: str = ""

@@ -1,0 +1,1 @@
+"""Everything that can be swapped, and the engine that runs it; nothing here knows a flow or Prefect."""

@@ -1,0 +1,208 @@
+"""The site engine: one block of shards through fetch, decompress, infer and commit, all overlapped.
+
+`run_block` is what a Dask worker executes; it needs the work order's header, the shards' references and the
+store, and imports neither Prefect nor, at the edge, TensorFlow.
+
+A shard's result is written after its escalated rows, so whoever finds the result finds those too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
+from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
+from infra import cascade, keys, ledger, pipeline, shards
+from infra.codecs import CODECS
+from infra.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from infra.storage import Store
+
+STAGES = ("fetch", "decompress", "infer", "commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some shards of a work order, with all that is needed to answer them."""
+
+    site: str
+    card: VariantCard
+    model: bytes
+    batch: int
+    escalation: EscalationOrder | None
+    shards: tuple[OrderedShard, ...]
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDone:
+    """What became of a block: per shard the rows escalated, and the account."""
+
+    rows: int
+    shards: int
+    escalated: tuple[Escalated, ...]
+    times: tuple[pipeline.StageTimes, ...]
+    startup_seconds: float
+    bytes_in: int
+    bytes_out: int
+    wan_in: int
+    wan_out: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """One shard on its way through the stages; what a stage has used up is dropped."""
+
+    shard: OrderedShard
+    packed: bytes
+    ids: Any = None  # (n,) Arrow strings
+    x: Any = None  # (n, *shape)
+    prediction: Any = None  # (n,) int32
+    confidence: Any = None  # (n,) float32
+
+
+def run_block(block: Block) -> BlockDone:
+    """Answer all shards of a block and commit their results.
+
+    Raises:
+        CorruptObject: a shard is not what its name promises.
+        ModelRefused: the runtime cannot run the model, or its answers do not fit the card.
+        StoreError: or a subclass: the store failed.
+    """
+    account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
+    begun = time.time()
+    predict = RUNTIMES.get(block.card.runtime).load(block.model, block.batch)
+    startup = time.time() - begun
+    escalated: list[Escalated] = []
+
+    def fetch(shard: OrderedShard) -> _Work:
+        packed = block.store.get(shard.key)
+        account["bytes_in"] += len(packed)
+        account["wan_in"] += 0 if shard.local else len(packed)
+        return _Work(shard, packed)
+
+    def decompress(work: _Work) -> _Work:
+        shard = work.shard
+        plain = shards.unpack(work.packed, shard.codec, shard.bytes, shard.digest, shard.key)
+        work.ids, work.x = shards.decode(plain)
+        work.packed = b""
+        if len(work.x) != shard.rows or work.x.shape[1:] != block.card.shape or work.x.dtype != block.card.dtype:
+            raise CorruptObject(
+                f"{shard.key} holds {work.x.shape} {work.x.dtype} where model {block.card.model!r} needs"
+                f" {(shard.rows, *block.card.shape)} {block.card.dtype}; give the dataset the model's transforms"
+            )
+        return work
+
+    def infer(work: _Work) -> _Work:
+        work.prediction, work.confidence = cascade.answer(predict(work.x), block.card.temperature)
+        return work
+
+    def commit(work: _Work) -> None:
+        packed, data = _pack_unsure(block.escalation, work.ids, work.x, work.confidence)
+        if packed and data:
+            escalation = _escalated(block.escalation, work.shard, packed)
+            send(escalation.key, data)
+            escalated.append(escalation)
+        result = ledger.write_result(
+            work.ids, work.prediction, work.confidence, block.card.tier, block.card.digest, packed
+        )
+        send(keys.result(work.shard.result), result)
+
+    def send(key: str, data: bytes) -> None:
+        block.store.put(key, data)
+        account["wan_out"] += len(data)
+        account["bytes_out"] += len(data)
+
+    _, times = pipeline.run_stages(
+        block.shards, list(zip(STAGES, (fetch, decompress, infer, commit), strict=True))
+    )
+    return BlockDone(
+        rows=sum(shard.rows for shard in block.shards),
+        shards=len(block.shards),
+        escalated=tuple(escalated),
+        times=tuple(times),
+        startup_seconds=startup,
+        **account,
+    )
+
+
+def _pack_unsure(
+    order: EscalationOrder | None, ids: pa.Array, x: NDArray[np.generic], confidence: NDArray[np.float32]
+) -> tuple[ledger.Packed | None, bytes]:
+    """The rows that the edge is unsure of, packed for the cloud: what they are, and their bytes."""
+    if order is None:
+        return None, b""
+    unsure = np.flatnonzero(confidence < np.float32(order.threshold))
+    if not len(unsure):
+        return ledger.Packed(order.threshold, order.codec), b""
+    plain = shards.encode(ids.take(pa.array(unsure)), x[unsure])
+    packed = ledger.Packed(order.threshold, order.codec, len(unsure), shards.digest(plain), len(plain))
+    return packed, CODECS.get(order.codec).compress(plain)
+
+
+def _escalated(order: EscalationOrder | None, shard: OrderedShard, packed: ledger.Packed) -> Escalated:
+    """Where the packed rows lie, and what the cloud's answer to them is called."""
+    assert order is not None
+    return Escalated(
+        shard=shard.result,
+        key=keys.escalation(packed.digest, packed.codec),
+        digest=packed.digest,
+        rows=packed.rows,
+        bytes=packed.bytes,
+        codec=packed.codec,
+        result=keys.result_name(packed.digest, order.cloud_variant, order.preprocessing),
+    )
+
+
+def escalate_known(block: Block) -> BlockDone:
+    """Escalate rows of shards whose results the ledger already holds; nothing is inferred.
+
+    A result remembers what was packed from its shard for which threshold. Where that is this order's, only
+    the result is read; for another threshold the shard is read again and the unsure rows are packed anew.
+    """
+    account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
+    escalated: list[Escalated] = []
+    begun = time.time()
+    order = block.escalation
+    for shard in block.shards if order else ():
+        assert order is not None
+        key = keys.result(shard.result)
+        result = ledger.read_result(block.store.get(key), key)
+        packed = ledger.packed_in(result)
+        if packed is None or (packed.threshold, packed.codec) != (order.threshold, order.codec):
+            data = block.store.get(shard.key)
+            account["bytes_in"] += len(data)
+            account["wan_in"] += 0 if shard.local else len(data)
+            ids, x = shards.decode(shards.unpack(data, shard.codec, shard.bytes, shard.digest, shard.key))
+            packed, data = _pack_unsure(order, ids, x, result["confidence"].to_numpy())
+            if packed and data:
+                block.store.put(_escalated(order, shard, packed).key, data)
+                account["bytes_out"] += len(data)
+                account["wan_out"] += len(data)
+        if packed and packed.rows:
+            escalated.append(_escalated(order, shard, packed))
+    return BlockDone(
+        rows=sum(shard.rows for shard in block.shards),
+        shards=len(block.shards),
+        escalated=tuple(escalated),
+        times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
+        startup_seconds=0.0,
+        **account,
+    )
+
+
+def failed(site: str, error: BaseException) -> CloudEdgeError:
+    """The error that a site reports: our own as it is, any other wrapped with the site's name."""
+    if isinstance(error, CloudEdgeError):
+        return error
+    return SiteFailed(f"site {site}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+

@@ -1,0 +1,74 @@
+"""The layout of the bucket: every key is made here and nowhere else.
+
+::
+
+    datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
+    datasets/<dataset>/index/<source>.parquet              shard index: a row a shard
+    datasets/<dataset>/records/<source>.parquet            record index: id, label, split; a row group a shard
+    models/<model>/<version>/<tier>/{model.*, card.json}
+    models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
+    results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
+    escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
+    sites/<site>/profile.json
+    runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def digest_of(*parts: object) -> str:
+    """SHA-256 of the parts' canonical JSON: the name of a computation."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def shard(dataset: str, digest: str, codec: str) -> str:
+    """Key of a compressed shard."""
+    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}"
+
+
+def shard_index(dataset: str, source: str) -> str:
+    """Key of a source's shard index."""
+    return f"datasets/{dataset}/index/{source}.parquet"
+
+
+def record_index(dataset: str, source: str) -> str:
+    """Key of a source's record index."""
+    return f"datasets/{dataset}/records/{source}.parquet"
+
+
+def variant(model: str, version: str, tier: str, file: str) -> str:
+    """Key of a file of a variant."""
+    return f"models/{model}/{version}/{tier}/{file}"
+
+
+def answers(model: str, version: str, split: str) -> str:
+    """Key of both variants' answers on the held-out rows of a split."""
+    return f"models/{model}/{version}/answers/{split}.parquet"
+
+
+def result(key: str) -> str:
+    """Key of a result in the ledger."""
+    return f"results/{key[:2]}/{key}.parquet"
+
+
+def result_name(digest: str, variant_digest: str, preprocessing: str) -> str:
+    """What a result is called: the digest of what it computes, so that computing it twice changes nothing."""
+    return digest_of("result", digest, variant_digest, preprocessing)
+
+
+def escalation(key: str, codec: str) -> str:
+    """Key of the rows of one shard that the edge was unsure of."""
+    return f"escalations/{key[:2]}/{key}.arrow.{codec}"
+
+
+def profile(site: str) -> str:
+    """Key of a site's measured profile."""
+    return f"sites/{site}/profile.json"
+
+
+def run(run_id: str, *parts: str) -> str:
+    """Key of something that belongs to one run."""
+    return "/".join(("runs", run_id, *parts))

@@ -1,0 +1,109 @@
+"""Overlapped stages with bounded queues: while one item is computed, the next is fetched and the last stored.
+
+Each stage is one thread; a queue of `depth` items stands between two of them, so memory is bounded by
+`stages * (depth + 1)` items however many there are. The stages here release the GIL in their heavy parts
+(network, decompression, hashing, inference), so threads overlap for real.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_END = object()
+_POLL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Busy seconds of one stage and when it first began and last ended (epoch)."""
+
+    name: str
+    busy: float = 0.0
+    start: float = field(default=float("inf"))
+    end: float = 0.0
+
+
+def run_stages(
+    items: Iterable[Any], stages: Sequence[tuple[str, Callable[[Any], Any]]], *, depth: int = 2
+) -> tuple[list[Any], list[StageTimes]]:
+    """Send every item through all stages, in order.
+
+    Args:
+        items: what the first stage gets, one at a time.
+        stages: names and functions; each gets what the one before returned.
+        depth: items that may wait between two stages.
+
+    Returns:
+        What the last stage returned, in the items' order, and each stage's times.
+
+    Raises:
+        Exception: the first one that a stage raised; no further item is begun, all threads have ended.
+    """
+    queues: list[queue.Queue[Any]] = [queue.Queue(depth) for _ in stages]
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    results: list[Any] = []
+    times = [StageTimes(name) for name, _ in stages]
+
+    def put(target: queue.Queue[Any], item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                target.put(item, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def get(source: queue.Queue[Any]) -> Any:
+        while not stop.is_set():
+            try:
+                return source.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+        return _END
+
+    def work(position: int) -> None:
+        clock = times[position]
+        function = stages[position][1]
+        try:
+            while (item := get(queues[position])) is not _END:
+                begun = time.time()
+                done = function(item)
+                ended = time.time()
+                clock.busy += ended - begun
+                clock.start, clock.end = min(clock.start, begun), ended
+                if position + 1 == len(stages):
+                    results.append(done)
+                elif not put(queues[position + 1], done):
+                    return
+            if position + 1 < len(stages):
+                put(queues[position + 1], _END)
+        except BaseException as error:  # noqa: BLE001  handed to the caller, below
+            failures.append(error)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=work, args=(position,), name=f"stage-{name}", daemon=True)
+        for position, (name, _) in enumerate(stages)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for item in items:
+            if not put(queues[0], item):
+                break
+        put(queues[0], _END)
+        for thread in threads:
+            thread.join()
+    finally:
+        stop.set()
+    if failures:
+        raise failures[0]
+    return results, times

@@ -1,0 +1,63 @@
+"""Find plug-ins: a family is a folder, a plug-in is a file in it, and the file's stem is its name
+(a stem that begins with `_` is shared code, not a plug-in).
+
+Listing a family imports nothing, so a plug-in with a missing dependency hurts only those who ask for it.
+Outside packages join a family through the entry point group `cloudedge.<family>`; a file here wins over
+an entry point of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from data_catalog.errors import BadInput, UnknownName
+
+Contract = TypeVar("Contract")
+
+
+class Registry(Generic[Contract]):
+    """The plug-ins of one family: modules that satisfy the family's contract."""
+
+    def __init__(self, package: str, kind: str) -> None:
+        """Serve the modules of `package`; `kind` is the noun for messages, e.g. `codec`."""
+        self.package = package
+        self.kind = kind
+
+    def names(self) -> list[str]:
+        """All names, sorted; imports no plug-in."""
+        folder = importlib.import_module(self.package).__path__
+        inside = [module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")]
+        outside = [point.name for point in self._entry_points()]
+        return sorted({*inside, *outside})
+
+    def get(self, name: str, where: str = "") -> Contract:
+        """The plug-in of that name.
+
+        Args:
+            name: the stem of its file.
+            where: which file or flag named it, for the error.
+
+        Raises:
+            UnknownName: there is none.
+            BadInput: it needs a package that is not installed; says which.
+        """
+        if name not in self.names():
+            raise UnknownName.among(self.kind, name, self.names(), where)
+        outside = {point.name: point.value for point in self._entry_points()}
+        try:
+            module = importlib.import_module(f"{self.package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name == f"{self.package}.{name}" and name in outside:
+                module = importlib.import_module(outside[name])
+            else:
+                extra = "'cloudedge[cloud]'" if error.name in {"tensorflow", "tf_keras"} else error.name
+                raise BadInput(
+                    f"the {self.kind} {name!r} needs the package {error.name!r}; pip install {extra}"
+                ) from error
+        return cast("Contract", module)
+
+    def _entry_points(self) -> list[importlib.metadata.EntryPoint]:
+        return list(entry_points(group=f"cloudedge.{self.package.rpartition('.')[2]}"))

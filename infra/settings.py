@@ -1,0 +1,73 @@
+"""The only reader of the environment: every variable that the program knows, in one place.
+
+| variable | what it says | default |
+|---|---|---|
+| `CLOUDEDGE_HOME` | folder for the local stack, the sites' caches and spools | `~/.local/share/cloudedge` |
+| `CLOUDEDGE_BUCKET` | bucket of the S3 store; with it, no local store is started | local store |
+| `AWS_ENDPOINT_URL` | address of an S3 server that is not AWS | AWS |
+| `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, ... | as boto reads them | |
+| `PREFECT_API_URL` | a Prefect server; with it, no local one is started | local server |
+| `CLOUDEDGE_DASK` | address of a Dask scheduler | threads in the process |
+| `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says, read once by `read_settings`."""
+
+    home: Path
+    bucket: str | None
+    endpoint_url: str | None
+    prefect_api_url: str | None
+    dask_address: str | None
+    catalog_folders: tuple[Path, ...]
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingError: a variable is set to something that cannot be used, or half of a pair is missing.
+    """
+    env = os.environ
+    bucket = env.get("CLOUDEDGE_BUCKET") or None
+    endpoint = env.get("AWS_ENDPOINT_URL") or None
+    if endpoint and not bucket:
+        raise SettingError(
+            "AWS_ENDPOINT_URL is set but CLOUDEDGE_BUCKET is not; name the bucket to use, or unset both"
+            " to use the local store"
+        )
+    if bucket and len(bucket) < 3:
+        raise SettingError(f"CLOUDEDGE_BUCKET={bucket!r} is too short; S3 bucket names have at least 3 letters")
+    home = Path(env.get("CLOUDEDGE_HOME") or Path.home() / ".local/share/cloudedge").expanduser().absolute()
+    return Settings(
+        home=home,
+        bucket=bucket,
+        endpoint_url=endpoint,
+        prefect_api_url=env.get("PREFECT_API_URL") or None,
+        dask_address=env.get("CLOUDEDGE_DASK") or None,
+        catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
+    )
+
+
+def export(variables: Mapping[str, str]) -> None:
+    """Set variables for this process and the ones it starts, so that all read the same settings."""
+    os.environ.update(variables)
+
+
+def inherited() -> dict[str, str]:
+    """A copy of the environment, to start a server with."""
+    return dict(os.environ)

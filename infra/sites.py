@@ -1,0 +1,88 @@
+"""What a site knows of itself: its machine, its cached models, and its profile in the store."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import CorruptObject, ObjectMissing, StoreFull
+from data_catalog.nouns import Profile, VariantCard
+from infra import keys, shards
+
+if TYPE_CHECKING:
+    from infra.storage import Store
+
+
+def host_name() -> str:
+    """The machine's name: sites of one host share its cores."""
+    return platform.node() or "localhost"
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def disk_free_bytes(folder: Path) -> int:
+    """Free space where the site keeps its spool and cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).free
+
+
+def read_profile(store: Store, site: str) -> Profile | None:
+    """The site's profile, or None if it was never measured.
+
+    Raises:
+        CorruptObject: the object is not a profile.
+    """
+    key = keys.profile(site)
+    try:
+        return Profile.model_validate_json(store.get(key))
+    except ObjectMissing:
+        return None
+    except ValueError as error:
+        raise CorruptObject(f"{key} is not a profile; delete that object and run again") from error
+
+
+def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, int]:
+    """A variant's bytes, verified, from the site's disk or else from the store.
+
+    Args:
+        store: where it comes from the first time.
+        card: says its key and digest.
+        folder: the site's own.
+
+    Returns:
+        The bytes, and how many of them crossed the link.
+
+    Raises:
+        CorruptObject: the object in the store is not what the card promises.
+        StoreFull: the disk has no space for it.
+    """
+    path = folder / "models" / card.digest
+    if path.is_file():
+        model = path.read_bytes()
+        if shards.digest(model) == card.digest:
+            return model, 0
+    model = store.get(card.key)
+    if shards.digest(model) != card.digest:
+        raise CorruptObject(
+            f"{card.key} is corrupt (its content has another digest than its card); delete"
+            f" {card.key.rpartition('/')[0]}/card.json and run again, the model will be made anew"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{card.digest}.{os.getpid()}")
+        unfinished.write_bytes(model)
+        unfinished.rename(path)
+    except OSError as error:
+        raise StoreFull(f"{path.parent} cannot be written ({error}); free some space and run again") from error
+    return model, len(model)

@@ -1,0 +1,138 @@
+"""From a source to its preprocessed records: read, choose rows and splits, transform; block by block.
+
+What ran is named by `preprocessing_digest`, which is part of every result's name: another transform, schema
+or plug-in version is another computation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_catalog.errors import BadRecord, CatalogError
+from infra import keys, storage
+from infra.readers import READERS
+from infra.transforms import TRANSFORMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from data_catalog.nouns import Dataset, Source, Split
+
+FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
+BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Preprocessed records: `ids` and `labels` are Arrow strings (labels may be null), `x` is (n, ...)."""
+
+    ids: pa.Array
+    x: NDArray[np.generic]
+    labels: pa.Array
+    splits: NDArray[np.int8] | None  # index into `SPLITS`; None: the dataset has none
+
+
+def preprocessing_digest(dataset: Dataset) -> str:
+    """The name of everything that turns a stored record into what the model sees."""
+    steps = [[t.name, TRANSFORMS.get(t.name, dataset.name).VERSION, t.settings] for t in dataset.transforms]
+    return keys.digest_of("preprocessing", FORMAT_VERSION, dataset.record.model_dump(mode="json"), steps)
+
+
+def source_fingerprint(dataset: Dataset, source: Source, path: Path) -> str:
+    """The name of a source's preprocessed batch: its content, its rows, its splits and the preprocessing."""
+    return keys.digest_of(
+        "source",
+        storage.file_digest(path),
+        dataset.format,
+        source.name,
+        source.rows.model_dump() if source.rows else None,
+        dataset.splits,
+        dataset.batch,
+        dataset.shard_rows,
+        preprocessing_digest(dataset),
+    )
+
+
+def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[Split] = ()) -> Iterator[Records]:
+    """The source's preprocessed records in file order, in bounded memory.
+
+    Args:
+        dataset: says format, schema, transforms and splits.
+        source: says which rows of the file are its own.
+        path: a local file with the source's content.
+        splits: only records of these; empty: all.
+
+    Raises:
+        UnknownName: the format or a transform is not there.
+        BadRecord: a record does not fit the schema.
+        CatalogError: a transform cannot use its settings.
+    """
+    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    steps = [
+        (t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms
+    ]
+    row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
+    wanted = [list(dataset.splits).index(split) for split in splits]
+    for block in reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes)):
+        rows = np.arange(block.first_row, block.first_row + len(block.x))
+        keep = np.ones(len(rows), bool)
+        if source.rows:
+            keep &= np.isin(rows % source.rows.modulo, source.rows.remainders)
+        chosen = assign_splits(block.x, dataset) if dataset.splits else None
+        if chosen is not None and splits:
+            keep &= np.isin(chosen, wanted)
+        x = block.x[keep]
+        for spec, step in steps:
+            try:
+                x = step.apply(x, **spec.settings)
+            except (TypeError, ValueError) as error:
+                raise CatalogError(f"dataset {dataset.name}: transform {spec.name!r}: {error}; correct its settings") from error
+        if len(x) != int(keep.sum()):
+            raise BadRecord(f"dataset {dataset.name}: the transforms changed the number of records of {path}")
+        labels = pa.nulls(len(x), pa.string()) if block.labels is None else pa.array(block.labels[keep], pa.string())
+        yield Records(
+            record_ids(source.name, rows[keep]),
+            np.ascontiguousarray(x),
+            labels,
+            None if chosen is None else chosen[keep].astype(np.int8),
+        )
+
+
+def record_ids(source: str, rows: NDArray[np.integer]) -> pa.Array:
+    """Stable ids, `<source>/<row of the file>`: they do not change when records are appended."""
+    numbers = pc.utf8_lpad(pa.array(rows).cast(pa.string()), 9, "0")
+    return pc.binary_join_element_wise(pa.scalar(source), numbers, "/")
+
+
+def assign_splits(x: NDArray[np.generic], dataset: Dataset) -> NDArray[np.intp]:
+    """The split of each record, a function of its content alone: equal records are never parted.
+
+    Multilinear hashing of the record's 64-bit words (Lemire & Kaser, Strongly universal string hashing is
+    fast, 2014), finished by the 64-bit mix of splitmix64, read as a fraction of one.
+
+    Args:
+        x: (n, ...) records as they were read.
+        dataset: its `splits` give the shares.
+
+    Returns:
+        (n,) indices into `dataset.splits`, in the order of the YAML.
+    """
+    raw = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+    padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
+    padded[:, : raw.shape[1]] = raw
+    words = padded.view(np.uint64)
+    odd = np.random.default_rng(2014).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+    mixed = (words * odd).sum(axis=1, dtype=np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    fraction = (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
+    edges = np.cumsum(list(dataset.splits.values()))
+    return np.minimum(np.searchsorted(edges, fraction, side="right"), len(edges) - 1)

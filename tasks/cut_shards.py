@@ -1,0 +1,95 @@
+"""Cut a source's preprocessed batch into equal shards and write its two indexes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.nouns import CodecTrial, Dataset, Shard
+from infra import keys, ledger, shards, storage
+from infra.codecs import CODECS
+from infra.progress import publish
+from infra.spool import Spool
+
+
+def cut_shards(
+    dataset: Dataset, source_name: str, fingerprint: str, spool: Path | None, home: Path, bucket: str
+) -> ledger.Index:
+    """Cut one source; where there is no spool, the store holds the index already.
+
+    The rows of two shards differ by at most one. The record index (ids, labels, splits; a row group a
+    shard) is written before the shard index, so whoever finds the latter finds both.
+
+    Args:
+        dataset: the catalog entry; says how many rows a shard has.
+        source_name: which of its sources.
+        fingerprint: of the preprocessed batch.
+        spool: the batch; None if nothing has changed since the last run.
+        home: the sites' folder on this machine.
+        bucket: of the store.
+
+    Returns:
+        The source's shards in order, and what each codec did to the first.
+    """
+    store = storage.open_store(bucket)
+    index_key = keys.shard_index(dataset.name, source_name)
+    if spool is None:
+        return ledger.read_index(store.get(index_key), index_key)
+    origin = dataset.source(source_name).site
+    batch = Spool(spool)
+    count = ceil(batch.rows / dataset.shard_rows)
+    cuts = [batch.rows * i // count for i in range(count + 1)]
+    cut: list[Shard] = []
+    records = home / "sites" / origin / f"{dataset.name}-{source_name}-records.parquet"
+    with pq.ParquetWriter(records, ledger.RECORDS, compression="zstd", write_page_checksum=True) as writer:
+        for first, end in zip(cuts, cuts[1:], strict=False):
+            ids, x, labels, splits = batch.read(first, end - first)
+            plain = shards.encode(ids, x)
+            cut.append(
+                Shard(
+                    digest=shards.digest(plain), rows=len(x), bytes=len(plain), raw_bytes=x.nbytes,
+                    origin=origin, source=source_name, first_row=first,
+                )
+            )  # fmt: skip
+            writer.write_table(pa.table([ids, labels, splits], ledger.RECORDS), row_group_size=len(x))
+            publish("partition", origin, len(cut), count)
+    store.put_file(keys.record_index(dataset.name, source_name), records)
+    records.unlink()
+    trials = try_codecs(shards.encode(*batch.read(0, cut[0].rows)[:2]))
+    store.put(index_key, ledger.write_index(cut, fingerprint, trials))
+    return ledger.Index(tuple(cut), fingerprint, tuple(trials))
+
+
+def try_codecs(plain: bytes) -> list[CodecTrial]:
+    """Measure every codec on one real shard: ratio, and speed on one core (best of three)."""
+    trials = []
+    for name in CODECS.names():
+        codec = CODECS.get(name)
+        packed = codec.compress(plain)
+        pack = min(_seconds(lambda codec=codec: codec.compress(plain)) for _ in range(3))
+        unpack = min(_seconds(lambda codec=codec, packed=packed: codec.decompress(packed, len(plain))) for _ in range(3))
+        trials.append(
+            CodecTrial(
+                codec=name,
+                ratio=len(plain) / len(packed),
+                compress_bytes_per_second=len(plain) / pack,
+                decompress_bytes_per_second=len(plain) / unpack,
+            )
+        )
+    return trials
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return max(time.perf_counter() - begun, 1e-9)
+
+
+cut_shards_task = task(name="partition", task_run_name="partition {source_name}", cache_policy=NO_CACHE)(cut_shards)

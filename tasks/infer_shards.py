@@ -1,0 +1,117 @@
+"""Do a work order at its site: answer what the ledger lacks, escalate what is unsure, write the receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.errors import CorruptObject
+from data_catalog.nouns import Escalated, OrderedShard, Receipt, Span, WorkOrder
+from infra import compute, engine, keys, sites, storage
+from infra.progress import publish
+
+BLOCKS_PER_THREAD = 4  # so that a fast thread takes over what a slow one has not begun
+MOST_SHARDS_IN_A_BLOCK = 32
+
+
+def read_order(order_key: str, bucket: str) -> WorkOrder:
+    """The work order of that key.
+
+    Raises:
+        ObjectMissing: there is none.
+        CorruptObject: the object is no work order.
+    """
+    try:
+        return WorkOrder.model_validate_json(storage.open_store(bucket).get(order_key))
+    except ValueError as error:
+        raise CorruptObject(f"{order_key} is not a work order; run the flow again to write it anew") from error
+
+
+def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | None = None) -> Receipt:
+    """Do one work order; needs nothing but the order and the store.
+
+    Shards whose results are in the ledger are not computed again; their unsure rows are escalated all the
+    same. Doing an order twice changes nothing.
+
+    Args:
+        order_key: of the `WorkOrder` in the store.
+        home: the sites' folder on this machine, for the model cache.
+        bucket: of the store.
+        dask_address: of the site's Dask scheduler; None: threads in this process.
+
+    Returns:
+        The receipt, which is also in the store.
+
+    Raises:
+        CorruptObject, ModelRefused, StoreError: as `engine.run_block`; results committed so far stay.
+    """
+    store = storage.open_store(bucket)
+    order = read_order(order_key, bucket)
+    started = time.time()
+    there = store.present([keys.result(shard.result) for shard in order.shards])
+    known = [shard for shard in order.shards if keys.result(shard.result) in there]
+    missing = [shard for shard in order.shards if keys.result(shard.result) not in there]
+    model, model_bytes = b"", 0
+    if missing:
+        model, model_bytes = sites.cached_model(store, order.card, home / "sites" / order.site)
+    begun = time.time()
+    stage = "infer" if order.order_id == order.site else "answer escalations"
+    done: list[engine.BlockDone] = []
+
+    def collect(block: engine.BlockDone) -> None:
+        done.append(block)
+        publish(stage, order.site, sum(b.shards for b in done), len(order.shards))
+
+    def blocks(shards: Sequence[OrderedShard]) -> list[engine.Block]:
+        size = max(1, min(MOST_SHARDS_IN_A_BLOCK, -(-len(shards) // (order.threads * BLOCKS_PER_THREAD))))
+        return [
+            engine.Block(order.site, order.card, model, order.batch, order.escalation, tuple(shards[i : i + size]), store)
+            for i in range(0, len(shards), size)
+        ]
+
+    publish(stage, order.site, 0, len(order.shards))
+    compute.map_blocks(engine.escalate_known, blocks(known), threads=order.threads, address=dask_address, done=collect)
+    compute.map_blocks(engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect)
+    receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
+    store.put(keys.run(order.run_id, "receipts", f"{order.order_id}.json"), receipt.model_dump_json(indent=1).encode())
+    return receipt
+
+
+def _receipt(
+    order: WorkOrder, started: float, begun: float, model_bytes: int, computed: int, done: Sequence[engine.BlockDone]
+) -> Receipt:
+    """Add up what the blocks did."""
+    seconds: dict[str, float] = {"look up": begun - started}
+    edges: dict[str, tuple[float, float]] = {}
+    for clock in (clock for block in done for clock in block.times if clock.end):
+        seconds[clock.name] = seconds.get(clock.name, 0.0) + clock.busy
+        first, last = edges.get(clock.name, (clock.start, clock.end))
+        edges[clock.name] = (min(first, clock.start), max(last, clock.end))
+    escalated: tuple[Escalated, ...] = tuple(e for block in done for e in block.escalated)
+    return Receipt(
+        run_id=order.run_id,
+        order_id=order.order_id,
+        site=order.site,
+        tier=order.tier,
+        started=started,
+        finished=time.time(),
+        shards=len(order.shards),
+        rows=sum(shard.rows for shard in order.shards),
+        computed_results=computed,
+        reused_results=len(order.shards) - computed,
+        escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
+        seconds=seconds,
+        startup_seconds=max((block.startup_seconds for block in done), default=0.0),
+        bytes_in=model_bytes + sum(block.bytes_in for block in done),
+        bytes_out=sum(block.bytes_out for block in done),
+        wan_in=model_bytes + sum(block.wan_in for block in done),
+        wan_out=sum(block.wan_out for block in done),
+        spans=tuple(Span(stage=s, site=order.site, start=a, end=b) for s, (a, b) in edges.items()),
+    )
+
+
+infer_shards_task = task(name="infer shards", cache_policy=NO_CACHE)(infer_shards)

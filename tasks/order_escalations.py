@@ -1,0 +1,48 @@
+"""Write the cloud's second work order: the rows that the edges were unsure of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.nouns import OrderedShard, Plan, Receipt, Site, WorkOrder
+from infra import keys, storage
+
+ORDER_ID = "escalations"
+
+
+def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | None, bucket: str) -> str | None:
+    """The key of the order, or None if no row was escalated.
+
+    Args:
+        plan: names run and cloud variant.
+        receipts: of the edges.
+        cloud: the site that answers.
+        bucket: of the store.
+    """
+    shards = tuple(
+        OrderedShard(
+            key=e.key, digest=e.digest, rows=e.rows, bytes=e.bytes, codec=e.codec, result=e.result, local=True
+        )
+        for receipt in receipts for e in receipt.escalated
+    )  # fmt: skip
+    if not shards or cloud is None:
+        return None
+    order = WorkOrder(
+        run_id=plan.run_id,
+        order_id=ORDER_ID,
+        site=cloud.name,
+        tier="cloud",
+        card=plan.variants["cloud"],
+        batch=plan.batch_sizes[cloud.name],
+        threads=cloud.threads,
+        shards=tuple({shard.result: shard for shard in shards}.values()),
+    )
+    key = keys.run(plan.run_id, "orders", f"{ORDER_ID}.json")
+    storage.open_store(bucket).put(key, order.model_dump_json(indent=1).encode())
+    return key
+
+
+order_escalations_task = task(name="escalate", cache_policy=NO_CACHE)(order_escalations)

@@ -1,0 +1,262 @@
+"""Plan: threshold from the validation answers, placement by the programme, codec by link; write the orders."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.errors import PlanError, UnknownName
+from data_catalog.nouns import (
+    Cascade,
+    CodecTrial,
+    Dataset,
+    EscalationOrder,
+    OrderedShard,
+    Placement,
+    Plan,
+    Profile,
+    Shard,
+    Site,
+    Tier,
+    VariantCard,
+    WorkOrder,
+)
+from infra import cascade, keys, ledger, rendezvous, sources, storage
+from infra.ledger import Index
+from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
+from infra.progress import publish
+
+ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
+RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
+RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
+
+
+def plan_placement(
+    run_id: str,
+    dataset: Dataset,
+    cards: Mapping[Tier, VariantCard],
+    sites: Sequence[Site],
+    profiles: Sequence[Profile],
+    indexes: Sequence[Index],
+    bound: float,
+    bucket: str,
+) -> Plan:
+    """Make the plan of a run and store it with the edges' and the cloud's first work orders.
+
+    Args:
+        run_id: of this run.
+        dataset: what is answered.
+        cards: the two variants.
+        sites: who may answer.
+        profiles: what was measured of each, in the sites' order.
+        indexes: the shards of each source.
+        bound: how far below cloud-only the accuracy may lie, 1 = 100 %.
+        bucket: of the store.
+
+    Raises:
+        PlanError: no placement satisfies the constraints.
+        UnknownName: shards are born at a site that is not among the sites.
+    """
+    store = storage.open_store(bucket)
+    known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
+    for source in dataset.sources:
+        if source.site not in known:
+            raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
+    preprocessing = sources.preprocessing_digest(dataset)
+    threshold = read_threshold(store, cards, bound)
+    shards = [shard for index in indexes for shard in index.shards]
+    trials = {index.shards[0].source: index.trials for index in indexes}
+    codecs = {source: choose_codec(trials[source], known[_origin(shards, source)][1]) for source in trials}
+    done = _results_there(store, shards, cards, preprocessing)
+    open_shards = [shard for shard in shards if shard.digest not in done]
+    problem = Problem(
+        sites=tuple(_place_site(site, profile, cards) for site, profile in known.values()),
+        origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
+        escalation=threshold.escalation,
+        record_bytes=np.mean([s.raw_bytes / s.rows for s in shards]) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
+    )  # fmt: skip
+    solution = RULES.get("makespan").place(problem)
+    where: dict[str, str] = {}
+    for origin in {shard.origin for shard in open_shards}:
+        quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
+        where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
+    placements = tuple(
+        _placement(dataset.name, shard, where.get(shard.digest), known, cards, codecs[shard.source], done.get(shard.digest), preprocessing)
+        for shard in shards
+    )
+    plan = Plan(
+        run_id=run_id,
+        dataset=dataset.name,
+        model=cards["edge"].model,
+        version=cards["edge"].version,
+        preprocessing=preprocessing,
+        created=time.time(),
+        cascade=threshold,
+        variants=dict(cards),
+        batch_sizes={site.name: profile.variants[cards[site.tier].digest].batch for site, profile in known.values()},
+        placements=placements,
+        predicted_seconds=solution.seconds if open_shards else max(p.dispatch_seconds for p in profiles),
+        predicted_site_seconds=solution.site_seconds,
+        predicted_wan_bytes=_predict_wan_bytes(placements, known, cards, threshold, problem.record_bytes),
+        reasons=solution.reasons,
+    )
+    store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
+    for site, _ in known.values():
+        order = work_order(plan, site)
+        if order.shards:
+            store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
+    publish("plan", "coordinator", 1, 1, "plans")
+    return plan
+
+
+def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float) -> Cascade:
+    """The cascade's threshold for the bound, from both variants' answers to the validation rows."""
+    edge = cards["edge"]
+    key = keys.answers(edge.model, edge.version, "validation")
+    table = ledger.read_parquet(store.get(key), key)
+    label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
+    confidence = table["edge_confidence"].to_numpy()
+    return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)
+
+
+def choose_codec(trials: Sequence[CodecTrial], profile: Profile) -> str:
+    """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest."""
+    link = min(profile.up_bytes_per_second, profile.down_bytes_per_second)
+
+    def slowest_step(trial: CodecTrial) -> float:
+        return max(
+            1 / trial.compress_bytes_per_second, 1 / (trial.ratio * link), 1 / trial.decompress_bytes_per_second
+        )
+
+    return min(trials, key=slowest_step).codec
+
+
+def work_order(plan: Plan, site: Site) -> WorkOrder:
+    """What one site is to do first: all shards that the plan gave it."""
+    escalation = EscalationOrder(
+        threshold=plan.cascade.threshold,
+        temperature=plan.cascade.temperature,
+        codec=ESCALATION_CODEC,
+        cloud_variant=plan.variants["cloud"].digest,
+        preprocessing=plan.preprocessing,
+    )
+    return WorkOrder(
+        run_id=plan.run_id,
+        order_id=site.name,
+        site=site.name,
+        tier=site.tier,
+        card=plan.variants[site.tier],
+        batch=plan.batch_sizes[site.name],
+        threads=site.threads,
+        shards=tuple(
+            OrderedShard(
+                key=p.key, digest=p.shard.digest, rows=p.shard.rows, bytes=p.shard.bytes, codec=p.codec,
+                result=p.result, local=p.shard.origin == site.name and site.shards_on_premises,
+            )
+            for p in plan.placements if p.site == site.name
+        ),
+        escalation=escalation if site.tier == "edge" else None,
+    )  # fmt: skip
+
+
+def _origin(shards: Sequence[Shard], source: str) -> str:
+    return next(shard.origin for shard in shards if shard.source == source)
+
+
+def _results_there(
+    store: storage.Store, shards: Sequence[Shard], cards: Mapping[Tier, VariantCard], preprocessing: str
+) -> dict[str, Tier]:
+    """Shards whose answer the ledger holds, and by which tier's variant; the edge's is preferred."""
+    names = {
+        keys.result(keys.result_name(shard.digest, card.digest, preprocessing)): (shard.digest, tier)
+        for tier, card in sorted(cards.items())  # cloud, then edge: the last one stays
+        for shard in shards
+    }
+    there = store.present(list(names))
+    return dict(names[key] for key in names if key in there)
+
+
+def _place_site(site: Site, profile: Profile, cards: Mapping[Tier, VariantCard]) -> PlaceSite:
+    speed = profile.variants[cards[site.tier].digest]
+    return PlaceSite(
+        name=site.name, cloud=site.tier == "cloud", host=profile.host, host_cores=profile.cores,
+        threads=min(site.threads, profile.cores), seconds_per_row=1 / speed.rows_per_second,
+        startup_seconds=speed.startup_seconds, dispatch_seconds=profile.dispatch_seconds,
+        latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+    )  # fmt: skip
+
+
+def _place_origin(
+    dataset: Dataset, origin: str, shards: Sequence[Shard], codecs: Mapping[str, str], trials: Mapping[str, Sequence[CodecTrial]]
+) -> PlaceOrigin:
+    mine = [shard for shard in shards if shard.origin == origin]
+    return PlaceOrigin(
+        site=origin,
+        shards=len(mine),
+        rows=float(np.mean([shard.rows for shard in mine])),
+        bytes=float(np.mean([shard.bytes / _ratio(trials[shard.source], codecs[shard.source]) for shard in mine])),
+        resident=dataset.residency == "site",
+    )
+
+
+def _ratio(trials: Sequence[CodecTrial], codec: str) -> float:
+    return next((trial.ratio for trial in trials if trial.codec == codec), 1.0)
+
+
+def _placement(
+    dataset: str,
+    shard: Shard,
+    site: str | None,
+    known: Mapping[str, tuple[Site, Profile]],
+    cards: Mapping[Tier, VariantCard],
+    codec: str,
+    done: Tier | None,
+    preprocessing: str,
+) -> Placement:
+    """Where a shard goes; one whose result is there stays with a site of the tier that answered it."""
+    if done:
+        at_home = known[shard.origin][0].tier == done
+        site = shard.origin if at_home else next((n for n, (s, _) in known.items() if s.tier == done), None)
+        if site is None:
+            raise PlanError(f"no {done} site is in this run to account for shard {shard.digest[:12]}; add one with --site")
+    assert site is not None
+    card = cards[known[site][0].tier]
+    return Placement(
+        shard=shard,
+        site=site,
+        variant=card.digest,
+        codec=codec,
+        key=keys.shard(dataset, shard.digest, codec),
+        result=keys.result_name(shard.digest, card.digest, preprocessing),
+        reused=done is not None,
+        reason="the ledger holds its result" if done else "stays at its origin" if site == shard.origin else f"moved to {site}",
+    )
+
+
+def _predict_wan_bytes(
+    placements: Sequence[Placement],
+    known: Mapping[str, tuple[Site, Profile]],
+    cards: Mapping[Tier, VariantCard],
+    threshold: Cascade,
+    record_bytes: float,
+) -> int:
+    """Bytes over the sites' links, both ways: models, moved shards, escalated rows and results."""
+    total, working = 0.0, Counter(p.site for p in placements if not p.reused)
+    for p in placements:
+        if p.reused:
+            continue
+        site = known[p.site][0]
+        total += RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows
+        if site.tier == "edge":
+            total += 2 * threshold.escalation * p.shard.rows * record_bytes  # up from the edge, down to the cloud
+        if p.shard.origin != p.site or not site.shards_on_premises:
+            total += 2 * p.shard.rows * record_bytes
+    return int(total + sum(cards[known[name][0].tier].bytes for name in working))
+
+
+plan_placement_task = task(name="plan", task_run_name="plan {run_id}", cache_policy=NO_CACHE)(plan_placement)

@@ -1,0 +1,68 @@
+"""Preprocess a source where its data is born: read, check, choose the batch's rows, transform, spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.errors import BadRecord, ObjectMissing
+from data_catalog.nouns import Dataset
+from infra import keys, ledger, sources, spool, storage
+from infra.progress import publish
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessed:
+    """A source's preprocessed batch: its fingerprint, and its spool if it was not in the store already."""
+
+    source: str
+    fingerprint: str
+    spool: Path | None
+
+
+def preprocess_source(dataset: Dataset, source_name: str, home: Path, bucket: str) -> Preprocessed:
+    """Preprocess one source, unless the store holds shards of just this.
+
+    Args:
+        dataset: the catalog entry.
+        source_name: which of its sources.
+        home: the sites' folder on this machine.
+        bucket: of the store.
+
+    Raises:
+        BadRecord: a record does not fit the schema, or no record is in the batch.
+        CatalogError: the source cannot be found, or a transform has wrong settings.
+    """
+    source = dataset.source(source_name)
+    store = storage.open_store(bucket)
+    folder = home / "sites" / source.site / "spool"
+    path = storage.local_copy(source.uri, folder / "downloads")
+    fingerprint = sources.source_fingerprint(dataset, source, path)
+    key = keys.shard_index(dataset.name, source.name)
+    try:
+        index = ledger.read_index(store.get(key), key)
+        if index.fingerprint == fingerprint and not _lacks_a_shard(store, dataset.name, index):
+            return Preprocessed(source.name, fingerprint, None)
+    except ObjectMissing:
+        pass  # the first run on this source
+    target = folder / dataset.name / source.name / f"{fingerprint}.arrow"
+    if not target.exists():
+        blocks = sources.read_records(dataset, source, path, dataset.batch)
+        if not spool.write(target, blocks, list(dataset.splits)):
+            raise BadRecord(f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`")
+    publish("preprocess", source.site, 1, 1, "sources")
+    return Preprocessed(source.name, fingerprint, target)
+
+
+def _lacks_a_shard(store: storage.Store, dataset: str, index: ledger.Index) -> bool:
+    """Whether one of the shards is in the store under no codec at all."""
+    there = {key.rpartition("/")[2].partition(".")[0] for key in store.keys(f"datasets/{dataset}/shards")}
+    return not there.issuperset(shard.digest for shard in index.shards)
+
+
+preprocess_source_task = task(
+    name="preprocess", task_run_name="preprocess {source_name}", cache_policy=NO_CACHE
+)(preprocess_source)

@@ -1,0 +1,175 @@
+"""Write the report: `report.json`, `report.html`, and the same as artifacts on the Prefect run's page."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport, Span
+from infra import cascade, keys, shards, storage
+from infra.report import charts, page
+
+
+def write_report(
+    plan: Plan,
+    sites: Sequence[Site],
+    receipts: Sequence[Receipt],
+    totals: Any,
+    origin_wan_bytes: Mapping[str, int],
+    spans: Sequence[Span],
+    seconds: Mapping[str, float],
+    started: float,
+    flow_run: str,
+    bucket: str,
+) -> Report:
+    """Build the report of a run and store it.
+
+    Args:
+        plan: what was predicted.
+        sites: who took part.
+        receipts: what they did.
+        totals: what the aggregate counted (`tasks.aggregate_results.Totals`).
+        origin_wan_bytes: by site, shards that left it when they were compressed.
+        spans: the coordinator's stages.
+        seconds: the same, added up by stage.
+        started: epoch of the run's begin.
+        flow_run: name of the Prefect flow run.
+        bucket: of the store.
+    """
+    store = storage.open_store(bucket)
+    report = build_report(plan, sites, receipts, totals, origin_wan_bytes, spans, seconds, started, flow_run)
+    gallery = _gallery(store, totals)
+    store.put(keys.run(plan.run_id, "report.html"), page.render(report, gallery).encode())
+    store.put(report.report_key, report.model_dump_json(indent=2).encode())
+    return report
+
+
+def build_report(
+    plan: Plan,
+    sites: Sequence[Site],
+    receipts: Sequence[Receipt],
+    totals: Any,
+    origin_wan_bytes: Mapping[str, int],
+    spans: Sequence[Span],
+    seconds: Mapping[str, float],
+    started: float,
+    flow_run: str,
+) -> Report:
+    """The report's numbers; pure. Arguments as in `write_report`."""
+    names = ("cascade", "cloud_only", "edge_only")
+    known = {name: totals.known[name] == totals.scored > 0 for name in names}
+    lines = tuple(_site_line(site, plan, receipts, origin_wan_bytes.get(site.name, 0)) for site in sites)
+    begun = [span.start for span in spans if span.stage in {"infer", "escalate"}]
+    ended = [span.end for span in spans if span.stage in {"infer", "escalate"}]
+    edge_rows = sum(p.shard.rows for p in plan.placements if p.variant == plan.variants["edge"].digest)
+    return Report(
+        run_id=plan.run_id,
+        status="complete",
+        dataset=plan.dataset,
+        model=plan.model,
+        model_version=plan.version,
+        started=started,
+        rows_in=totals.rows_in,
+        rows_out=totals.rows_out,
+        missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
+        duplicate_rows=0,
+        escalated_rows=totals.escalated,
+        predicted_escalated_rows=round(plan.cascade.escalation * edge_rows),
+        scored_rows=totals.scored,
+        accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},  # type: ignore[misc]
+        accuracy_interval={n: cascade.wilson_interval(totals.right[n], totals.scored) if known[n] else None for n in names},  # type: ignore[misc]
+        cascade=plan.cascade,
+        raw_bytes=sum(p.shard.raw_bytes for p in plan.placements),
+        wan_bytes=sum(line.wan_bytes for line in lines),
+        predicted_wan_bytes=plan.predicted_wan_bytes,
+        model_bytes=plan.variants["edge"].bytes,
+        computed_results=sum(receipt.computed_results for receipt in receipts),
+        reused_results=sum(receipt.reused_results for receipt in receipts),
+        seconds=dict(seconds),
+        predicted_seconds=plan.predicted_seconds,
+        actual_seconds=max(ended, default=0.0) - min(begun, default=0.0),
+        total_seconds=time.time() - started,
+        sites=lines,
+        spans=(*spans, *(span for receipt in receipts for span in receipt.spans)),
+        variants=plan.variants,
+        predictions=tuple(totals.files),
+        report_key=keys.run(plan.run_id, "report.json"),
+        flow_run=flow_run,
+    )
+
+
+def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -> SiteReport:
+    mine = [receipt for receipt in receipts if receipt.site == site.name]
+    crossed = sum(receipt.wan_in + receipt.wan_out for receipt in mine) if site.tier == "edge" else 0
+    return SiteReport(
+        name=site.name,
+        tier=site.tier,
+        shards=sum(receipt.shards for receipt in mine),
+        rows=sum(receipt.rows for receipt in mine),
+        seconds=sum(receipt.finished - receipt.started for receipt in mine),
+        predicted_seconds=plan.predicted_site_seconds.get(site.name, 0.0),
+        bytes_in=sum(receipt.bytes_in for receipt in mine),
+        bytes_out=sum(receipt.bytes_out for receipt in mine),
+        wan_bytes=crossed + sent,
+        computed_results=sum(receipt.computed_results for receipt in mine),
+        reused_results=sum(receipt.reused_results for receipt in mine),
+        reason=plan.reasons.get(site.name, ""),
+    )
+
+
+def _gallery(store: storage.Store, totals: Any) -> list[dict[str, Any]]:
+    """The escalated records that look like pictures, with what both tiers said."""
+    found, opened = [], {}
+    for shown in totals.shown:
+        e = shown.escalation
+        if e.key not in opened:
+            ids, x = shards.decode(shards.unpack(store.get(e.key), e.codec, e.bytes, e.digest, e.key))
+            opened[e.key] = (ids.to_pylist(), x)
+        names, x = opened[e.key]
+        image = charts.picture(x[names.index(shown.record_id)])
+        if image:
+            found.append(
+                {"image": image, "record_id": shown.record_id, "edge": shown.edge, "cloud": shown.cloud,
+                 "label": shown.label, "confidence": shown.confidence}
+            )  # fmt: skip
+    return found
+
+
+def publish_plan(plan: Plan) -> None:
+    """The plan as a table on the run's page in Prefect."""
+    rows = [
+        {"site": name, "shards": sum(p.site == name for p in plan.placements), "predicted seconds": round(plan.predicted_site_seconds.get(name, 0), 3), "why": why}
+        for name, why in plan.reasons.items()
+    ]
+    create_table_artifact(rows, key="plan", description=f"Plan of {plan.run_id}: {plan.predicted_seconds:.2f} s predicted")
+
+
+def publish_report(report: Report) -> None:
+    """The report's figures and its timeline on the run's page in Prefect."""
+    lines = [
+        f"# {report.dataset} answered by {report.model}: {report.status}", "",
+        f"{report.rows_out:,} of {report.rows_in:,} rows, {report.escalated_rows} escalated; "
+        f"{report.computed_results} results computed, {report.reused_results} reused.", "",
+        "| accuracy | value | 95 % interval |", "|---|---|---|",
+    ]  # fmt: skip
+    for name, value in report.accuracy.items():
+        interval = report.accuracy_interval[name]
+        lines.append(f"| {name} | {value:.2%} | {interval[0]:.2%} to {interval[1]:.2%} |" if value is not None and interval else f"| {name} | not known | |")
+    lines += ["", "| site | tier | shards | rows | seconds | predicted | bytes over its link |", "|---|---|---|---|---|---|---|"]
+    lines += [f"| {s.name} | {s.tier} | {s.shards} | {s.rows} | {s.seconds:.2f} | {s.predicted_seconds:.2f} | {s.wan_bytes:,} |" for s in report.sites]
+    lines += ["", f"Over the links: {report.wan_bytes:,} bytes; sending all rows raw: {report.raw_bytes:,}."]
+    create_markdown_artifact("\n".join(lines), key="report", description=f"Report of {report.run_id}")
+    svg = charts.timeline(report.spans, report.started).encode()
+    url = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    create_image_artifact(image_url=url, key="timeline", description=f"What ran where in {report.run_id}")
+
+
+write_report_task = task(name="report", cache_policy=NO_CACHE)(write_report)
+publish_plan_task = task(name="publish plan", cache_policy=NO_CACHE)(publish_plan)
+publish_report_task = task(name="publish report", cache_policy=NO_CACHE)(publish_report)
