@@ -1,0 +1,54 @@
+"""The local stack: an S3 server and a Prefect server on loopback, started when none is configured.
+
+`using_stack` is what a command wraps itself in. What is configured (`CLOUDEDGE_BUCKET`, `PREFECT_API_URL`)
+is left alone; what is running already (`cloudedge up`) is used; the rest is started for the length of the
+block and stopped at its end, however it ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import StackError
+from infra import settings
+from infra.stack import servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.settings import Settings
+
+
+@contextmanager
+def using_stack(found: Settings) -> Iterator[dict[str, str]]:
+    """Make sure that there is a store and a Prefect server, and export their variables.
+
+    Args:
+        found: the settings before the stack.
+
+    Yields:
+        The variables that were set.
+
+    Raises:
+        StackError: a server does not come up, or another run uses the folder.
+    """
+    state = servers.read_state(found.home)
+    if state:
+        variables = servers.variables(state, found)
+        settings.export(variables)
+        yield variables
+        return
+    if found.bucket and found.prefect_api_url:
+        settings.export(servers.CLIENT_VARIABLES)
+        yield {}
+        return
+    with servers.locked(found.home), servers.running(found) as running:
+        variables = servers.variables(running.state, found)
+        settings.export(variables)
+        try:
+            yield variables
+        except Exception as error:
+            if dead := running.dead():
+                raise StackError(f"{dead} went away in the middle of the run; its log is {running.log(dead)}; run again") from error
+            raise
