@@ -1,15 +1,36 @@
-# `make run` and `make test` are all a newcomer needs; both set up what they use.
+# `make run` and `make test` are all a newcomer needs: both set up what they use.
 VENV ?= .venv
 BIN := $(VENV)/bin
+export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: setup test
+.PHONY: run test lint bench up down clean setup
+run: setup                   ## the main job on real data; again: nothing is computed twice
+	@$(BIN)/cloudedge run
+
+test: setup lint             ## linters, then every test
+	$(BIN)/pytest --cov --cov-report=term
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup                 ## ratios to rivals and limits; writes benchmarks/results/ and docs/benchmarks.md
+	$(BIN)/python -m benchmarks.throughput
+
+up down: setup               ## keep the local store and Prefect with its UI running; stop them
+	@$(BIN)/cloudedge $@
+
+clean:                       ## stop what runs; remove the environment and everything that was made
+	@test ! -x $(BIN)/cloudedge || $(BIN)/cloudedge down
+	rm -rf $(VENV) .cloudedge .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements/all.txt pyproject.toml
-	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "uv>=0.8"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/all.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	touch $@
-
-test: setup
-	$(BIN)/pytest
+	@echo "setting up $(VENV) (once) ..."
+	@python3 -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/all.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

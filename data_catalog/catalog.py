@@ -19,6 +19,7 @@ from data_catalog.nouns import Dataset, Model, Noun, Site
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CLOUD = "cloud"  # the site that joins a run that names none
 BUILT_IN = Path(__file__).parent
 Entry = TypeVar("Entry", bound=Noun)
 
@@ -69,6 +70,14 @@ class Catalog:
     def site(self, name: str, where: str = "") -> Site:
         """The site of that name; raises as `dataset` does."""
         return self._load("sites", Site, name, where)
+
+    def sites(self, names: Sequence[str], dataset: Dataset, where: str = "") -> list[Site]:
+        """The sites of those names, each once; of no names: where the dataset is born, and the cloud.
+
+        Raises as `dataset` does.
+        """
+        chosen = names or [*(source.site for source in dataset.sources), CLOUD]
+        return [self.site(name, where) for name in dict.fromkeys(chosen)]
 
     def names(self, kind: str) -> list[str]:
         """The names of all `datasets`, `models` or `sites`."""

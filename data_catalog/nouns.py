@@ -103,7 +103,9 @@ class Dataset(Noun):
     splits: dict[Split, float] = Field(default_factory=dict)
     batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
     shard_rows: int = Field(default=8192, ge=1)
-    residency: Literal["any", "site"] = "any"
+    # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
+    # nothing at all (`site`: the edge's answer stands).
+    residency: Literal["any", "unsure-rows", "site"] = "any"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -241,6 +243,8 @@ class Profile(Noun):
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
     runtime_versions: dict[str, str] = Field(default_factory=dict)
     measured_at: float = 0.0
+    probe_seconds: float = 0.0  # what measuring took, and
+    probe_bytes: int = 0  # what it sent over the link, the variant included
 
 
 class Cascade(Noun):
@@ -408,6 +412,7 @@ class Report(Noun):
     raw_bytes: int
     wan_bytes: int
     predicted_wan_bytes: int
+    probe_bytes: int  # over the links to measure new sites: once a site and variant, not part of `wan_bytes`
     model_bytes: int
     computed_results: int
     reused_results: int

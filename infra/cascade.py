@@ -105,6 +105,11 @@ def choose_threshold(
     )
 
 
+def keep_all(cascade: Cascade) -> Cascade:
+    """The cascade of data that may not leave its site: every row keeps the edge's answer, whatever the bound."""
+    return cascade.model_copy(update={"threshold": 0.0, "escalation": 0.0})
+
+
 def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share; (0, 1) without rows."""
     if not rows:
@@ -112,4 +117,5 @@ def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     share, square = right / rows, Z95**2
     centre = (share + square / (2 * rows)) / (1 + square / rows)
     half = Z95 / (1 + square / rows) * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
-    return (max(0.0, centre - half), min(1.0, centre + half))
+    # at 0 and 1 the interval ends in the share itself, which rounding must not push out of it
+    return (max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))

@@ -6,6 +6,7 @@ whether a piece of work is done is whether its object exists.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -87,23 +88,39 @@ def packed_in(result: pa.Table) -> Packed | None:
 
 
 def parquet(table: pa.Table) -> bytes:
-    """The table as Parquet with page checksums, so that a flipped bit is an error."""
+    """The table as Parquet that carries its own digest, so that a flipped bit is an error wherever it lies.
+
+    Parquet's own checksums cover the pages, but neither their headers nor the footer, where a flipped bit
+    can drop rows or change what a result remembers. So the SHA-256 of the file stands between the last page
+    and the footer, where no reader looks: offsets count from the beginning.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, compression="zstd", use_dictionary=["tier", "variant"], write_page_checksum=True,
         write_statistics=False, column_encoding={"record_id": "DELTA_BYTE_ARRAY"} if "record_id" in table.column_names else None,
     )  # fmt: skip
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    data: bytes = sink.getvalue().to_pybytes()
+    pages = len(data) - _footer_bytes(data)
+    return data[:pages] + hashlib.sha256(data).digest() + data[pages:]
+
+
+def _footer_bytes(data: bytes) -> int:
+    """Size of the footer with its end: the footer's own length and four letters."""
+    return int.from_bytes(data[-8:-4], "little") + 8
 
 
 def read_parquet(data: bytes, key: str) -> pa.Table:
-    """The table of an object.
+    """The table of an object that `parquet` made.
 
     Raises:
-        CorruptObject: not readable Parquet or a checksum fails; names the object.
+        CorruptObject: it is anything else, or a bit of it has changed; names the object.
     """
+    footer = max(0, len(data) - _footer_bytes(data))
+    pages = max(0, footer - hashlib.sha256().digest_size)
     try:
-        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+        if hashlib.sha256(data[:pages] + data[footer:]).digest() != data[pages:footer]:
+            raise ValueError("its content has another digest than it carries")
+        return pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CorruptObject(f"{key} is corrupt ({reason}); delete that object and run again") from error

@@ -1,20 +1,25 @@
 """Overlapped stages with bounded queues: while one item is computed, the next is fetched and the last stored.
 
 Each stage is one thread; a queue of `depth` items stands between two of them, so memory is bounded by
-`stages * (depth + 1)` items however many there are. The stages here release the GIL in their heavy parts
+`stages * (depth + 1) + 1` items however many there are. The stages here release the GIL in their heavy parts
 (network, decompression, hashing, inference), so threads overlap for real.
 """
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 _END = object()
 _POLL_SECONDS = 0.1
@@ -104,6 +109,28 @@ def run_stages(
             thread.join()
     finally:
         stop.set()
+        for thread in threads:  # the items themselves may have failed
+            thread.join()
     if failures:
         raise failures[0]
     return results, times
+
+
+def side_by_side(function: Callable[[Item], Done], items: Sequence[Item]) -> list[Done]:
+    """Call the function on all items at once, a thread each, in the caller's context (its flow run).
+
+    Returns:
+        What it returned, in the items' order.
+
+    Raises:
+        Exception: what the first failing item raised, when all others have ended: none is cut short.
+    """
+    if not items:
+        return []
+    executor = ThreadPoolExecutor(len(items), thread_name_prefix="side-by-side")
+    try:
+        futures = [executor.submit(contextvars.copy_context().run, function, item) for item in items]
+        wait(futures)
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the others
+    return [future.result() for future in futures]

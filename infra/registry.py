@@ -28,10 +28,7 @@ class Registry(Generic[Contract]):
 
     def names(self) -> list[str]:
         """All names, sorted; imports no plug-in."""
-        folder = importlib.import_module(self.package).__path__
-        inside = [module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")]
-        outside = [point.name for point in self._entry_points()]
-        return sorted({*inside, *outside})
+        return sorted({*self._inside(), *(point.name for point in self._entry_points())})
 
     def get(self, name: str, where: str = "") -> Contract:
         """The plug-in of that name.
@@ -47,17 +44,19 @@ class Registry(Generic[Contract]):
         if name not in self.names():
             raise UnknownName.among(self.kind, name, self.names(), where)
         outside = {point.name: point.value for point in self._entry_points()}
+        path = f"{self.package}.{name}" if name in self._inside() else outside[name]
         try:
-            module = importlib.import_module(f"{self.package}.{name}")
+            module = importlib.import_module(path)
         except ModuleNotFoundError as error:
-            if error.name == f"{self.package}.{name}" and name in outside:
-                module = importlib.import_module(outside[name])
-            else:
-                extra = "'cloudedge[cloud]'" if error.name in {"tensorflow", "tf_keras"} else error.name
-                raise BadInput(
-                    f"the {self.kind} {name!r} needs the package {error.name!r}; pip install {extra}"
-                ) from error
+            extra = "'cloudedge[cloud]'" if error.name in {"tensorflow", "tf_keras"} else error.name
+            raise BadInput(
+                f"the {self.kind} {name!r} needs the package {error.name!r}; pip install {extra}"
+            ) from error
         return cast("Contract", module)
+
+    def _inside(self) -> list[str]:
+        folder = importlib.import_module(self.package).__path__
+        return [module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")]
 
     def _entry_points(self) -> list[importlib.metadata.EntryPoint]:
         return list(entry_points(group=f"cloudedge.{self.package.rpartition('.')[2]}"))

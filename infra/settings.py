@@ -35,6 +35,16 @@ class Settings:
     dask_address: str | None
     catalog_folders: tuple[Path, ...]
 
+    def required_bucket(self) -> str:
+        """The bucket's name.
+
+        Raises:
+            SettingError: none is set.
+        """
+        if not self.bucket:
+            raise SettingError("no store is set; use `cloudedge run`, which starts one, or set CLOUDEDGE_BUCKET and AWS_*")
+        return self.bucket
+
 
 def read_settings() -> Settings:
     """Read the environment.

@@ -125,6 +125,10 @@ def assign_splits(x: NDArray[np.generic], dataset: Dataset) -> NDArray[np.intp]:
     Returns:
         (n,) indices into `dataset.splits`, in the order of the YAML.
     """
+    if not len(x):
+        return np.empty(0, np.intp)
+    if x.dtype.kind == "f":
+        x = x + x.dtype.type(0)  # minus zero equals zero
     raw = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
     padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
     padded[:, : raw.shape[1]] = raw

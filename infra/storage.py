@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.resources
-import importlib.util
 import shutil
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -151,7 +150,7 @@ def translated(key: str, bucket: str) -> Iterator[None]:
     except CloudEdgeError:
         raise
     except FileNotFoundError as error:
-        if "bucket" in str(error).lower() or not key:
+        if not key or _error_code(error) == "NoSuchBucket":
             raise StoreRefused(f"the store has no bucket {bucket!r}; create it or correct CLOUDEDGE_BUCKET") from error
         raise ObjectMissing(f"{place} is not in the store; run the flow again to make it") from error
     except (PermissionError, NoCredentialsError) as error:
@@ -168,6 +167,11 @@ def translated(key: str, bucket: str) -> Iterator[None]:
                 f"the store gave no answer for {place} ({text}); check AWS_ENDPOINT_URL and that the server runs"
             ) from error
         raise StoreError(f"the store failed at {place}: {text}") from error
+
+
+def _error_code(error: BaseException) -> str:
+    """What the store itself called the failure; s3fs keeps botocore's error as the cause."""
+    return str(getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def _is_full(text: str) -> bool:
@@ -193,9 +197,12 @@ def local_copy(uri: str, folder: Path) -> Path:
         path = Path(uri).expanduser()
     elif scheme == "package":
         module, _, name = rest.partition("/")
-        if importlib.util.find_spec(module) is None:
-            raise CatalogError(f"{uri}: the package {module!r} is not installed; pip install 'cloudedge[local]'")
-        path = Path(str(importlib.resources.files(module).joinpath(name)))
+        try:
+            path = Path(str(importlib.resources.files(module).joinpath(name)))
+        except (ModuleNotFoundError, ValueError) as error:
+            raise CatalogError(
+                f"{uri}: the package {module!r} is not installed; pip install 'cloudedge[local]'"
+            ) from error
     else:
         path = folder / hashlib.sha256(uri.encode()).hexdigest()[:16] / Path(rest).name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -145,7 +145,7 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     edge = prediction.copy() if tier[0] == "edge" else None
     if edge is not None:
         unsure = np.flatnonzero(confidence < np.float32(plan.cascade.threshold))
-        given = pa.nulls(0, pa.string()) if answer is None else answer["record_id"]
+        given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
         require_same_rows(where, ids.take(pa.array(unsure)), given)
         if answer is not None:

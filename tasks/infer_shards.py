@@ -74,8 +74,11 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
         ]
 
     publish(stage, order.site, 0, len(order.shards))
-    compute.map_blocks(engine.escalate_known, blocks(known), threads=order.threads, address=dask_address, done=collect)
-    compute.map_blocks(engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect)
+    try:
+        compute.map_blocks(engine.escalate_known, blocks(known), threads=order.threads, address=dask_address, done=collect)
+        compute.map_blocks(engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect)
+    except Exception as error:
+        raise engine.failed(order.site, error) from error
     receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
     store.put(keys.run(order.run_id, "receipts", f"{order.order_id}.json"), receipt.model_dump_json(indent=1).encode())
     return receipt

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from prefect import task
@@ -69,6 +68,8 @@ def plan_placement(
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
     threshold = read_threshold(store, cards, bound)
+    if dataset.residency == "site":
+        threshold = cascade.keep_all(threshold)
     shards = [shard for index in indexes for shard in index.shards]
     trials = {index.shards[0].source: index.trials for index in indexes}
     codecs = {source: choose_codec(trials[source], known[_origin(shards, source)][1]) for source in trials}
@@ -100,9 +101,9 @@ def plan_placement(
         variants=dict(cards),
         batch_sizes={site.name: profile.variants[cards[site.tier].digest].batch for site, profile in known.values()},
         placements=placements,
-        predicted_seconds=solution.seconds if open_shards else max(p.dispatch_seconds for p in profiles),
+        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
         predicted_site_seconds=solution.site_seconds,
-        predicted_wan_bytes=_predict_wan_bytes(placements, known, cards, threshold, problem.record_bytes),
+        predicted_wan_bytes=_predict_wan_bytes(placements, known, threshold, problem.record_bytes),
         reasons=solution.reasons,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
@@ -164,6 +165,13 @@ def work_order(plan: Plan, site: Site) -> WorkOrder:
     )  # fmt: skip
 
 
+def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], threshold: Cascade) -> float:
+    """What remains when the ledger holds everything: handing over the orders, then the escalations' order."""
+    first = max(profile.dispatch_seconds for _, profile in known)
+    again = max((profile.dispatch_seconds for site, profile in known if site.tier == "cloud"), default=0.0)
+    return first + (again if threshold.escalation else 0.0)
+
+
 def _origin(shards: Sequence[Shard], source: str) -> str:
     return next(shard.origin for shard in shards if shard.source == source)
 
@@ -200,7 +208,7 @@ def _place_origin(
         shards=len(mine),
         rows=float(np.mean([shard.rows for shard in mine])),
         bytes=float(np.mean([shard.bytes / _ratio(trials[shard.source], codecs[shard.source]) for shard in mine])),
-        resident=dataset.residency == "site",
+        resident=dataset.residency != "any",
     )
 
 
@@ -241,22 +249,25 @@ def _placement(
 def _predict_wan_bytes(
     placements: Sequence[Placement],
     known: Mapping[str, tuple[Site, Profile]],
-    cards: Mapping[Tier, VariantCard],
     threshold: Cascade,
     record_bytes: float,
 ) -> int:
-    """Bytes over the sites' links, both ways: models, moved shards, escalated rows and results."""
-    total, working = 0.0, Counter(p.site for p in placements if not p.reused)
+    """Bytes over the edge sites' links, both ways: moved shards, escalated rows and results.
+
+    The models are there already: measuring the site brought them.
+    """
+    total = 0.0
     for p in placements:
         if p.reused:
             continue
-        site = known[p.site][0]
-        total += RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows
+        (origin, _), (site, _) = known[p.shard.origin], known[p.site]
+        packed = p.shard.rows * record_bytes
+        left = origin.tier == "edge" and (site is not origin or not origin.shards_on_premises)
+        total += packed if left else 0
         if site.tier == "edge":
-            total += 2 * threshold.escalation * p.shard.rows * record_bytes  # up from the edge, down to the cloud
-        if p.shard.origin != p.site or not site.shards_on_premises:
-            total += 2 * p.shard.rows * record_bytes
-    return int(total + sum(cards[known[name][0].tier].bytes for name in working))
+            total += threshold.escalation * packed + RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows
+            total += packed if site is not origin or not site.shards_on_premises else 0
+    return int(total)
 
 
 plan_placement_task = task(name="plan", task_run_name="plan {run_id}", cache_policy=NO_CACHE)(plan_placement)

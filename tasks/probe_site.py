@@ -17,7 +17,8 @@ from infra.runtimes import RUNTIMES
 
 BATCHES = (32, 64, 128, 256)
 PROBE_SECONDS = 0.15
-PROBE_BYTES = 2 << 20
+LEAST_PROBE_BYTES, MOST_PROBE_BYTES = 64 << 10, 1 << 20
+ENOUGH_SECONDS = 0.02  # a transfer that takes this long is no longer all latency
 
 
 def probe_site(site: Site, card: VariantCard, home: Path, bucket: str) -> Profile:
@@ -29,10 +30,11 @@ def probe_site(site: Site, card: VariantCard, home: Path, bucket: str) -> Profil
         home: the sites' folder on this machine.
         bucket: of the store.
     """
+    begun = time.time()
     store = storage.open_store(bucket)
     folder = home / "sites" / site.name
-    model, _ = sites.cached_model(store, card, folder)
-    up, down, latency = _measure_link(store, site.name)
+    model, model_bytes = sites.cached_model(store, card, folder)
+    up, down, latency, link_bytes = _measure_link(store, site.name)
     before = sites.read_profile(store, site.name)
     publish("probe", site.name, 1, 1, "profiles")
     return Profile(
@@ -48,6 +50,8 @@ def probe_site(site: Site, card: VariantCard, home: Path, bucket: str) -> Profil
         variants=(before.variants if before else {}) | {card.digest: measure_speed(card, model)},
         runtime_versions={card.runtime: RUNTIMES.get(card.runtime).version()},
         measured_at=time.time(),
+        probe_seconds=time.time() - begun,
+        probe_bytes=model_bytes + link_bytes,
     )
 
 
@@ -68,24 +72,30 @@ def measure_speed(card: VariantCard, model: bytes) -> VariantSpeed:
     return VariantSpeed(rows_per_second=best[0], batch=best[1], startup_seconds=startup)
 
 
-def _measure_link(store: storage.Store, site: str) -> tuple[float, float, float]:
-    """Bytes a second up and down, and seconds to read and write a small object (medians of three)."""
+def _measure_link(store: storage.Store, site: str) -> tuple[float, float, float, int]:
+    """Bytes a second up and down, seconds to read or write a small object (median of three), and bytes used.
+
+    The object grows until its transfer takes long enough to say something, so a slow link is not flooded.
+    """
     key = f"sites/{site}/probe"
-    data, small = os.urandom(PROBE_BYTES), b"small"
-    up, down, latency = [], [], []
+    latency, size, used = [], LEAST_PROBE_BYTES, 0
     for _ in range(3):
+        begun = time.perf_counter()
+        store.put(key, b"small")
+        store.get(key)
+        latency.append((time.perf_counter() - begun) / 2)
+    while True:
+        data = os.urandom(size)  # nothing between here and the store can compress it
         begun = time.perf_counter()
         store.put(key, data)
         put = time.perf_counter()
         store.get(key)
         got = time.perf_counter()
-        store.put(key, small)
-        store.get(key)
-        up.append(PROBE_BYTES / (put - begun))
-        down.append(PROBE_BYTES / (got - put))
-        latency.append((time.perf_counter() - got) / 2)
-    store.delete(key)
-    return float(np.median(up)), float(np.median(down)), float(np.median(latency))
+        used += 2 * size
+        if size == MOST_PROBE_BYTES or min(put - begun, got - put) > ENOUGH_SECONDS:
+            store.delete(key)
+            return size / (put - begun), size / (got - put), float(np.median(latency)), used
+        size *= 2
 
 
 probe_site_task = task(name="probe", task_run_name="probe {site.name}", cache_policy=NO_CACHE)(probe_site)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport, Span
+from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport
 from infra import cascade, keys, shards, storage
+from infra.progress import Stopwatch
 from infra.report import charts, page
 
 
@@ -21,10 +22,9 @@ def write_report(
     sites: Sequence[Site],
     receipts: Sequence[Receipt],
     totals: Any,
-    origin_wan_bytes: Mapping[str, int],
-    spans: Sequence[Span],
-    seconds: Mapping[str, float],
-    started: float,
+    sent: Sequence[tuple[str, int]],
+    probe_bytes: int,
+    watch: Stopwatch,
     flow_run: str,
     bucket: str,
 ) -> Report:
@@ -35,15 +35,14 @@ def write_report(
         sites: who took part.
         receipts: what they did.
         totals: what the aggregate counted (`tasks.aggregate_results.Totals`).
-        origin_wan_bytes: by site, shards that left it when they were compressed.
-        spans: the coordinator's stages.
-        seconds: the same, added up by stage.
-        started: epoch of the run's begin.
+        sent: sites, and bytes of shards that left each when they were compressed.
+        probe_bytes: what measuring new sites sent over their links.
+        watch: the stages so far.
         flow_run: name of the Prefect flow run.
         bucket: of the store.
     """
     store = storage.open_store(bucket)
-    report = build_report(plan, sites, receipts, totals, origin_wan_bytes, spans, seconds, started, flow_run)
+    report = build_report(plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run)
     gallery = _gallery(store, totals)
     store.put(keys.run(plan.run_id, "report.html"), page.render(report, gallery).encode())
     store.put(report.report_key, report.model_dump_json(indent=2).encode())
@@ -55,18 +54,17 @@ def build_report(
     sites: Sequence[Site],
     receipts: Sequence[Receipt],
     totals: Any,
-    origin_wan_bytes: Mapping[str, int],
-    spans: Sequence[Span],
-    seconds: Mapping[str, float],
-    started: float,
+    sent: Sequence[tuple[str, int]],
+    probe_bytes: int,
+    watch: Stopwatch,
     flow_run: str,
 ) -> Report:
     """The report's numbers; pure. Arguments as in `write_report`."""
     names = ("cascade", "cloud_only", "edge_only")
     known = {name: totals.known[name] == totals.scored > 0 for name in names}
-    lines = tuple(_site_line(site, plan, receipts, origin_wan_bytes.get(site.name, 0)) for site in sites)
-    begun = [span.start for span in spans if span.stage in {"infer", "escalate"}]
-    ended = [span.end for span in spans if span.stage in {"infer", "escalate"}]
+    lines = tuple(_site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name)) for site in sites)
+    begun = [span.start for span in watch.spans if span.stage in {"infer", "escalate"}]
+    ended = [span.end for span in watch.spans if span.stage in {"infer", "escalate"}]
     edge_rows = sum(p.shard.rows for p in plan.placements if p.variant == plan.variants["edge"].digest)
     return Report(
         run_id=plan.run_id,
@@ -74,7 +72,7 @@ def build_report(
         dataset=plan.dataset,
         model=plan.model,
         model_version=plan.version,
-        started=started,
+        started=watch.started,
         rows_in=totals.rows_in,
         rows_out=totals.rows_out,
         missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
@@ -88,15 +86,16 @@ def build_report(
         raw_bytes=sum(p.shard.raw_bytes for p in plan.placements),
         wan_bytes=sum(line.wan_bytes for line in lines),
         predicted_wan_bytes=plan.predicted_wan_bytes,
+        probe_bytes=probe_bytes,
         model_bytes=plan.variants["edge"].bytes,
         computed_results=sum(receipt.computed_results for receipt in receipts),
         reused_results=sum(receipt.reused_results for receipt in receipts),
-        seconds=dict(seconds),
+        seconds=watch.seconds(),
         predicted_seconds=plan.predicted_seconds,
         actual_seconds=max(ended, default=0.0) - min(begun, default=0.0),
-        total_seconds=time.time() - started,
+        total_seconds=time.time() - watch.started,
         sites=lines,
-        spans=(*spans, *(span for receipt in receipts for span in receipt.spans)),
+        spans=(*watch.spans, *(span for receipt in receipts for span in receipt.spans)),
         variants=plan.variants,
         predictions=tuple(totals.files),
         report_key=keys.run(plan.run_id, "report.json"),

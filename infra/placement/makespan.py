@@ -1,7 +1,7 @@
 """Least makespan: a small mixed-integer programme over counts, solved by HiGHS.
 
-Variables: n[o, i] shards of origin o at site i, u[i] whether i is used, T1 when the last site has answered
-its shards, T2 how much longer the cloud needs for what the edges escalate. Minimise T1 + T2, and among equal
+Variables: n[o, i] shards of origin o at site i, u[i] whether i is used, e whether an edge is, T1 when the
+last site has answered its shards, T2 how much longer the cloud needs for what the edges escalate. Minimise T1 + T2, and among equal
 plans the one that moves the fewest bytes. `docs/planner.md` writes the rows out.
 
 Rounding: HiGHS gives n as reals; the largest remainders of each origin are rounded up.
@@ -52,8 +52,8 @@ def _allowed(origin: PlaceOrigin, site: PlaceSite) -> bool:
 
 def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     sites, origins = problem.sites, problem.origins
-    width = len(pairs) + len(sites) + 2
-    first, second = width - 2, width - 1  # T1, T2
+    width = len(pairs) + len(sites) + 3
+    edges, first, second = width - 3, width - 2, width - 1  # e, T1, T2
     rows: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
     low: list[float] = []
     high: list[float] = []
@@ -81,6 +81,7 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
         add({first: -1, used: site.startup_seconds + site.dispatch_seconds} | work, -np.inf, 0)
         add({first: -1} | {k: origins[o].bytes / site.down for k, o in at(i) if origins[o].site != site.name}, -np.inf, 0)
         if not site.cloud:
+            add({edges: 1, used: -1}, 0, np.inf)  # one edge used is enough to have something to escalate
             sent = {k: problem.escalation * origins[o].rows * problem.record_bytes / site.up for k, o in at(i)}
             away = {
                 k: origins[o].bytes / site.up
@@ -90,8 +91,10 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
     for members in hosts.values():  # sites of one machine share its cores
         cores = sites[members[0]].host_cores
         work = {k: shard_seconds(origins[o], sites[i]) for i in members for k, o in at(i)}
-        startup = {len(pairs) + i: sites[i].startup_seconds for i in members}
-        add({first: -cores} | startup | work, -np.inf, 0)
+        for own in members:
+            startup = {len(pairs) + i: sites[i].startup_seconds for i in members}
+            startup[len(pairs) + own] += cores * sites[own].dispatch_seconds
+            add({first: -cores} | startup | work, -np.inf, 0)
     if problem.escalation > 0:
         c, cloud = next((i, site) for i, site in enumerate(sites) if site.cloud)
         again = {
@@ -99,7 +102,7 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
             for k, (o, i) in enumerate(pairs) if not sites[i].cloud
         }  # fmt: skip
         fixed = cloud.startup_seconds + cloud.dispatch_seconds
-        add({second: -1, len(pairs) + c: -cloud.startup_seconds} | again, -np.inf, -fixed)
+        add({second: -1, edges: fixed, len(pairs) + c: -cloud.startup_seconds} | again, -np.inf, 0)
     cost = np.zeros(width)
     cost[[first, second]] = 1
     for k, (o, i) in enumerate(pairs):
@@ -108,7 +111,7 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
     binary = np.zeros(width)
     binary[len(pairs) : len(pairs) + len(sites)] = 1
     top = np.full(width, np.inf)
-    top[binary == 1] = 1
+    top[binary == 1] = top[edges] = 1
     found = milp(
         cost, integrality=binary, bounds=Bounds(np.zeros(width), top), constraints=LinearConstraint(np.array(rows), low, high)
     )
@@ -138,6 +141,7 @@ def predict(problem: Problem, counts: dict[tuple[str, str], int]) -> tuple[float
     by_site: dict[str, float] = {}
     host_work: dict[str, float] = defaultdict(float)
     edge_rows = 0.0
+    link = {site.name: _link_seconds(problem, counts, site) for site in problem.sites}
     for site in problem.sites:
         mine = {o: n for (o, i), n in counts.items() if i == site.name}
         if not mine:
@@ -149,13 +153,25 @@ def predict(problem: Problem, counts: dict[tuple[str, str], int]) -> tuple[float
             edge_rows += sum(origins[o].rows * n for o, n in mine.items())
     for site in problem.sites:
         if site.name in by_site:
-            by_site[site.name] = max(by_site[site.name], site.dispatch_seconds + host_work[site.host] / site.host_cores)
-    total = max(by_site.values(), default=0.0)
+            shared = site.dispatch_seconds + host_work[site.host] / site.host_cores
+            by_site[site.name] = max(by_site[site.name], shared, link[site.name])
+    total = max([*by_site.values(), *link.values()], default=0.0)
     cloud = next((site for site in problem.sites if site.cloud), None)
     if cloud and problem.escalation > 0 and edge_rows:
         total += cloud.dispatch_seconds + edge_rows * problem.escalation * cloud.seconds_per_row / cloud.threads
         total += 0 if cloud.name in by_site else cloud.startup_seconds
     return total, by_site
+
+
+def _link_seconds(problem: Problem, counts: dict[tuple[str, str], int], site: PlaceSite) -> float:
+    """Seconds for which the busier direction of a site's link is busy; transfers overlap with the work."""
+    origins = {origin.site: origin for origin in problem.origins}
+    guests = sum(origins[o].bytes * n for (o, i), n in counts.items() if i == site.name != o)
+    if site.cloud:
+        return guests / site.down
+    away = sum(origins[o].bytes * n for (o, i), n in counts.items() if o == site.name != i)
+    rows = sum(origins[o].rows * n for (o, i), n in counts.items() if i == site.name)
+    return max(guests / site.down, (away + problem.escalation * rows * problem.record_bytes) / site.up)
 
 
 def _reasons(problem: Problem, counts: dict[tuple[str, str], int], by_site: dict[str, float]) -> dict[str, str]:

@@ -59,9 +59,12 @@ def checked(values: NDArray[np.generic], record: Schema, path: Path, first_row: 
         first_row: number of the first row in its file.
 
     Raises:
-        BadRecord: the first row that has NaN, a value out of range or one that the dtype cannot hold.
+        BadRecord: they are no numbers at all, or the first row that has NaN, a value out of range or one that
+            the dtype cannot hold.
     """
     dtype = np.dtype(record.dtype)
+    if values.dtype.kind not in "biuf":
+        raise BadRecord(f"{path}, row {first_row}: holds {values.dtype} where the schema says {record.dtype}; correct one")
     wrong = ~np.isfinite(values.astype(np.float64)) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     reason = "is not a number"
     if not wrong.any():
@@ -70,8 +73,9 @@ def checked(values: NDArray[np.generic], record: Schema, path: Path, first_row: 
         wrong, reason = (values < low) | (values > high), f"is outside [{low:g}, {high:g}]"
     with np.errstate(invalid="ignore", over="ignore"):
         cast = values.astype(dtype)
-    if not wrong.any() and dtype.kind in "iu":
-        wrong, reason = cast != values, f"does not fit {record.dtype}"
+    if not wrong.any():
+        wrong = cast != values if dtype.kind in "iu" else ~np.isfinite(cast)
+        reason = f"does not fit {record.dtype}"
     if wrong.any():
         row = int(np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))[0])
         value = values[row][wrong[row]].ravel()[0]

@@ -35,24 +35,44 @@ def read(path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
     )
     first_row = 0
     try:
-        with pa.input_stream(str(path), compression="detect") as stream, pacsv.open_csv(stream, options) as batches:
+        with (
+            pa.input_stream(str(path), compression="detect") as stream,
+            pacsv.open_csv(stream, options, convert_options=_types(path, record, options)) as batches,
+        ):
             for batch in batches:
-                block = _block(batch, record, path, first_row)
-                first_row += len(block.x)
-                yield block
+                for start in range(0, batch.num_rows, block_rows):
+                    block = _block(batch.slice(start, block_rows), record, path, first_row)
+                    first_row += len(block.x)
+                    yield block
     except (pa.ArrowInvalid, OSError) as error:
         line = " ".join(str(error).split())[:160]
         raise BadRecord(f"{path}, near row {first_row}: not the CSV it should be ({line}); correct the file") from error
 
 
+def _types(path: Path, record: Schema, options: pacsv.ReadOptions) -> pacsv.ConvertOptions:
+    """The label as text, all else as float64, which holds every dtype of a schema.
+
+    Left to itself Arrow guesses from the first block, and a later one may hold what the guess cannot: a
+    fraction after whole numbers, a letter after digits.
+    """
+    if isinstance(record.label, str):
+        with pa.input_stream(str(path), compression="detect") as stream, pacsv.open_csv(stream, options) as batches:
+            names, label = batches.schema.names, record.label
+    else:
+        names = [f"f{column}" for column in range(record.values + (record.label is not None))]
+        if record.label is not None and record.label >= len(names):
+            raise BadRecord(f"{path}: no column {record.label}, there are {len(names)}; correct `record.label`")
+        label = None if record.label is None else names[record.label]
+    return pacsv.ConvertOptions(column_types={name: pa.string() if name == label else pa.float64() for name in names})
+
+
 def _block(batch: pa.RecordBatch, record: Schema, path: Path, first_row: int) -> Block:
     names = list(batch.schema.names)
+    columns = list(batch.columns)
     labels = None
     if record.label is not None:
         column = record.label if isinstance(record.label, int) else _position(names, record.label, path)
-        if column >= len(names):
-            raise BadRecord(f"{path}: no column {column}, there are {len(names)}; correct `record.label`")
-        labels = batch.column(column).cast(pa.string()).to_numpy(zero_copy_only=False).astype(np.str_)
+        labels = columns.pop(column).cast(pa.string()).to_numpy(zero_copy_only=False).astype(np.str_)
         names.pop(column)
     if len(names) != record.values:
         raise BadRecord(
@@ -60,8 +80,7 @@ def _block(batch: pa.RecordBatch, record: Schema, path: Path, first_row: int) ->
             " correct `record.shape` or the file"
         )
     values = np.empty((batch.num_rows, len(names)), np.float64)
-    for index, name in enumerate(names):
-        column_values = batch.column(batch.schema.get_field_index(name))
+    for index, (name, column_values) in enumerate(zip(names, columns, strict=True)):  # two may have one name
         if not (pa.types.is_integer(column_values.type) or pa.types.is_floating(column_values.type)):
             raise BadRecord(f"{path}, row {first_row} or later: column {name!r} is not numeric; correct the file")
         values[:, index] = column_values.to_numpy(zero_copy_only=False)

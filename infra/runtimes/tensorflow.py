@@ -69,7 +69,7 @@ def _load_saved_model(model: bytes) -> Any:
                 archive.extractall(folder, filter="data")
             loaded = tf.saved_model.load(str(Path(folder) / "saved_model"))
             serve = loaded.serve.get_concrete_function()
-        except (tarfile.TarError, OSError, AttributeError, ValueError) as error:
+        except (tarfile.TarError, tf.errors.OpError, OSError, AttributeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ModelRefused(f"TensorFlow {version()} cannot load this model ({reason})") from error
     serve.keep = loaded  # the function does not keep its variables alive

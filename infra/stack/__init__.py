@@ -15,17 +15,18 @@ from infra import settings
 from infra.stack import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from infra.settings import Settings
 
 
 @contextmanager
-def using_stack(found: Settings) -> Iterator[dict[str, str]]:
+def using_stack(found: Settings, meanwhile: Callable[[], object] = lambda: None) -> Iterator[dict[str, str]]:
     """Make sure that there is a store and a Prefect server, and export their variables.
 
     Args:
         found: the settings before the stack.
+        meanwhile: called when the variables are set, while the servers come up: importing Prefect takes as long.
 
     Yields:
         The variables that were set.
@@ -37,15 +38,19 @@ def using_stack(found: Settings) -> Iterator[dict[str, str]]:
     if state:
         variables = servers.variables(state, found)
         settings.export(variables)
+        meanwhile()
         yield variables
         return
     if found.bucket and found.prefect_api_url:
         settings.export(servers.CLIENT_VARIABLES)
+        meanwhile()
         yield {}
         return
     with servers.locked(found.home), servers.running(found) as running:
         variables = servers.variables(running.state, found)
         settings.export(variables)
+        meanwhile()
+        running.wait()
         try:
             yield variables
         except Exception as error:

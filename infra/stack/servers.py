@@ -75,6 +75,17 @@ class Running:
         """The name of a server that has ended, or nothing."""
         return next((name for name, process in self.processes.items() if process.poll() is not None), "")
 
+    def wait(self) -> None:
+        """Until all answer.
+
+        Raises:
+            StackError: one does not come up; names its log.
+        """
+        if self.state.s3_url:
+            _wait(self, "s3", f"{self.state.s3_url}/minio/health/live")
+        if self.state.prefect_url:
+            _wait(self, "prefect", f"{self.state.prefect_url}/api/health")
+
 
 def variables(state: State, found: Settings) -> dict[str, str]:
     """The environment that makes every library use these servers; what was configured stays."""
@@ -162,11 +173,7 @@ def _prepared(path: Path) -> IO[str]:
 
 @contextmanager
 def running(found: Settings) -> Iterator[Running]:
-    """Start what is not configured, wait until it answers, stop it at the end.
-
-    Raises:
-        StackError: a server does not come up; names its log.
-    """
+    """Start what is not configured (`Running.wait` says when it answers), and stop it at the end."""
     home = found.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
     access, secret, auth = credentials(home)
@@ -184,10 +191,6 @@ def running(found: Settings) -> Iterator[Running]:
             up.processes["prefect"] = _start_prefect(up)
         if state.s3_url:
             up.processes["s3"] = _start_gateway(up)
-        if state.s3_url:
-            _wait(up, "s3", f"{state.s3_url}/minio/health/live")
-        if state.prefect_url:
-            _wait(up, "prefect", f"{state.prefect_url}/api/health")
         yield up
     finally:
         stop(up)
@@ -317,6 +320,7 @@ def _free_port(wanted: int) -> int:
     """The wanted port if it is free, else any."""
     for port in (wanted, 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was ours a moment ago
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

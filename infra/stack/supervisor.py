@@ -19,6 +19,7 @@ def main() -> int:
     found = read_settings()
     try:
         with servers.locked(found.home), servers.running(found) as up:
+            up.wait()
             servers.write_state(found.home, up.state)
             try:
                 while not stop.wait(0.5):

@@ -1,0 +1,129 @@
+"""`cloudedge`: run the main job, hold the local stack, look at the catalog, check that all parts work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from data_catalog.errors import CloudEdgeError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED = 130  # as shells count: 128 + SIGINT
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cloudedge")
+def cli() -> None:
+    """One batch of inference over data at many edge sites and in a cloud, as one accountable job."""
+
+
+@cli.command()
+@click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
+@click.option("--model", default="digits", show_default=True, help="A model of the catalog.")
+@click.option("--site", "sites", multiple=True, help="A site that takes part; repeat it.  [default: where the data is born, and cloud]")
+@click.option(
+    "--bound", default=0.005, show_default=True, type=click.FloatRange(0, 1),
+    help="How far below cloud-only the accuracy may lie: 0.005 is half a point.",
+)  # fmt: skip
+@click.option("--catalog", type=click.Path(path_type=Path), multiple=True, help="A folder with datasets/, models/ and sites/; repeat it.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
+def run(dataset: str, model: str, sites: tuple[str, ...], bound: float, catalog: tuple[Path, ...], as_json: bool) -> None:
+    """Answer a dataset's batch with a model over the sites, and report."""
+    from cloudedge import running
+
+    running.run(dataset, model, sites, bound, catalog, as_json)
+
+
+@cli.command()
+def up() -> None:
+    """Start the local store and Prefect, and keep them running."""
+    from cloudedge import running
+
+    running.up()
+
+
+@cli.command()
+def down() -> None:
+    """Stop what `up` started."""
+    from cloudedge import running
+
+    running.down()
+
+
+@cli.command()
+def doctor() -> None:
+    """Check every part, and say what to do about those that fail."""
+    from cloudedge.examination import examine
+
+    sys.exit(examine())
+
+
+@cli.command()
+@click.option("--catalog", type=click.Path(path_type=Path), multiple=True, help="A folder with datasets/, models/ and sites/; repeat it.")
+def catalog(catalog: tuple[Path, ...]) -> None:
+    """List the datasets, models and sites that a run can name."""
+    from cloudedge.terminal import show_catalog
+
+    show_catalog(catalog)
+
+
+def main() -> NoReturn:
+    """Run a command; an error is one line, and the exit code says whose turn it is."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli(standalone_mode=False)
+        _exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as error:
+        _exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()}; see `cloudedge --help`", 2)
+    except CloudEdgeError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; what was computed is kept, run again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        os._exit(1)
+    except Exception as error:  # noqa: BLE001  the last resort: what nobody foresaw goes to a file, not to the screen
+        _fail(f"{type(error).__name__}: {_one_line(error)}; this is unexpected, the details are in {_keep(error)}", 1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: servers are stopped, nothing half-written stays."""
+    raise KeyboardInterrupt
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _keep(error: BaseException) -> Any:
+    from infra.settings import read_settings
+
+    log = read_settings().home / "logs" / "cloudedge.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(traceback.format_exception(error)))
+    return log
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"cloudedge: {message}\n")
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End now: threads of Prefect's and Dask's clients would keep the process for seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

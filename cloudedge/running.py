@@ -1,0 +1,110 @@
+"""The commands that need the stack: `run`, `up`, `down`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cloudedge import terminal
+from data_catalog.catalog import Catalog
+from data_catalog.errors import BadInput, StackError, StoreFull
+from infra import settings
+from infra.stack import servers, using_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from data_catalog.nouns import Report
+
+
+def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: Sequence[Path], as_json: bool) -> None:
+    """Run `collaborate` and show its report.
+
+    Raises:
+        CloudEdgeError: what stopped it; nothing is started for bad input.
+    """
+    if catalog:
+        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(str(folder.absolute()) for folder in catalog)})
+    found = settings.read_settings()
+    entries = Catalog(found.catalog_folders)
+    entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
+    entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
+    with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
+        show("starting the store and Prefect")
+        with using_stack(found, meanwhile=_load_flow):
+            report = _collaborate(dataset, model, sites, bound)
+            files = _keep(report, found.home)
+    if as_json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        terminal.show_report(report, files)
+
+
+def _load_flow() -> None:
+    import flows.collaborate  # noqa: F401
+
+
+def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -> Report:
+    """Call the flow in this process, without the heartbeat that would make it wait on its end."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.collaborate import collaborate
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        try:
+            return collaborate(dataset, model, tuple(sites), bound)
+        except PrefectHTTPStatusError as error:
+            code = error.response.status_code
+            if code in {401, 403}:
+                raise BadInput(f"the Prefect server at {PREFECT_API_URL.value()} refused us ({code}); set PREFECT_API_KEY or PREFECT_API_AUTH_STRING") from error
+            raise StackError(f"the Prefect server at {PREFECT_API_URL.value()} failed ({code}); look at its log and run again") from error
+        except (httpx.TransportError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "reach API" not in str(error):
+                raise
+            raise StackError(
+                f"the Prefect server at {PREFECT_API_URL.value()} gave no answer; start it, or unset PREFECT_API_URL"
+                " to use a local one; what was computed is kept"
+            ) from error
+
+
+def _keep(report: Report, home: Path) -> Path:
+    """Copy the report out of the store, so that it can be opened when the store is down; the page's path."""
+    from infra.keys import run as run_key
+    from infra.storage import open_store
+
+    store = open_store()
+    folder = home / "runs" / report.run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("report.json", "report.html"):
+            (folder / name).write_bytes(store.get(run_key(report.run_id, name)))
+    except OSError as error:
+        raise StoreFull(f"{folder} cannot be written ({error}); the report is in the store as {report.report_key}") from error
+    return folder / "report.html"
+
+
+def up() -> None:
+    """Start the local stack, or say that it runs, and where."""
+    found = settings.read_settings()
+    state = servers.read_state(found.home)
+    if not state:
+        if found.bucket and found.prefect_api_url:
+            raise BadInput("CLOUDEDGE_BUCKET and PREFECT_API_URL are set, so there is nothing to start; unset one to start a local part")
+        with terminal.progress(to=sys.stderr) as show:
+            show("starting the store and Prefect")
+            state = servers.start_supervisor(found)
+    if state.prefect_url:
+        sys.stdout.write(f"Prefect UI: {state.prefect_url}\n  password: the key `prefect_auth` of {found.home / 'credentials.json'}\n")
+    if state.s3_url:
+        sys.stdout.write(f"S3 store:   {state.s3_url}, bucket {servers.BUCKET}\n  keys: in the same file\n")
+    sys.stdout.write("Runs use them until `cloudedge down`.\n")
+
+
+def down() -> None:
+    """Stop the local stack."""
+    stopped = servers.stop_supervisor(settings.read_settings().home)
+    sys.stdout.write("stopped\n" if stopped else "nothing was running\n")

@@ -1,0 +1,4 @@
+"""Which steps run in which order: the flows, one a file, found by Prefect as modules (`flows.collaborate.collaborate`).
+
+A flow is synchronous, passes references (keys, digests) and small nouns, and holds no logic of its own.
+"""

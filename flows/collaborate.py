@@ -1,0 +1,129 @@
+"""The main job: one batch of inference over data at many sites, as one accountable run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from data_catalog.catalog import Catalog
+from data_catalog.nouns import Placement, Profile, Receipt, Report, Site
+from flows.fulfil import fulfil
+from flows.probe import probe
+from infra import keys
+from infra.ledger import Index
+from infra.pipeline import side_by_side
+from infra.progress import Stopwatch
+from infra.settings import read_settings
+from infra.sites import read_profile
+from infra.storage import open_store
+from tasks.aggregate_results import aggregate_results_task
+from tasks.compress_shards import compress_shards_task
+from tasks.cut_shards import cut_shards_task
+from tasks.order_escalations import order_escalations_task
+from tasks.plan_placement import plan_placement_task
+from tasks.preprocess_source import preprocess_source_task
+from tasks.refine_profiles import refine_profiles_task
+from tasks.train_model import train_model_task
+from tasks.write_report import publish_plan_task, publish_report_task, write_report_task
+
+
+@flow(name="collaborate", flow_run_name="{dataset} answered by {model}")
+def collaborate(
+    dataset: Annotated[str, Field(description="Name of a dataset in the catalog")] = "mnist-5k",
+    model: Annotated[str, Field(description="Name of a model in the catalog")] = "digits",
+    sites: Annotated[tuple[str, ...], Field(description="Sites that take part; none: where the data is born, and cloud")] = (),
+    bound: Annotated[float, Field(description="How far below cloud-only the accuracy may lie; 0.005 is half a point", ge=0, le=1)] = 0.005,
+) -> Report:
+    """Answer every record of a dataset's batch, each exactly once, where it costs least.
+
+    Preprocess and partition at every origin, plan in one place, compress at the origin, infer at the planned
+    sites, let the cloud answer what the edges are unsure of, aggregate and report. What the ledger holds
+    already is not computed again.
+
+    Raises:
+        CloudEdgeError: what stopped the run; results committed so far stay, so the next run goes on.
+    """
+    settings = read_settings()
+    home, bucket = settings.home, settings.required_bucket()
+    catalog = Catalog(settings.catalog_folders)
+    batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
+    where = catalog.sites(sites, batch, "parameter `sites`")
+    school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
+    watch = Stopwatch()
+    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
+
+    with watch.stage("train"):
+        cards = train_model_task(network, school, home, bucket)
+
+    spools: dict[str, Path | None] = {}
+
+    def prepare(source: str) -> Index:
+        with watch.stage("preprocess", batch.source(source).site):
+            prepared = preprocess_source_task(batch, source, home, bucket)
+        spools[source] = prepared.spool
+        with watch.stage("partition", batch.source(source).site):
+            return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, home, bucket)
+
+    indexes = side_by_side(prepare, [source.name for source in batch.sources])
+
+    dispatch: dict[str, float] = {}
+    measured = 0
+
+    def profiled(site: Site) -> Profile:
+        known = read_profile(open_store(bucket), site.name)
+        card = cards[site.tier]
+        if known and card.digest in known.variants:
+            return known
+        nonlocal measured
+        begun = time.time()
+        profile = probe(site, card)
+        measured += profile.probe_bytes if site.tier == "edge" else 0
+        dispatch[site.name] = time.time() - begun - profile.probe_seconds
+        return profile
+
+    with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
+        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], cards, bucket)
+
+    with watch.stage("plan"):
+        plan = plan_placement_task(run_id, batch, cards, where, profiles, indexes, bound, bucket)
+        publish_plan_task(plan)
+
+    def compress(source: str) -> tuple[str, int]:
+        origin = next(site for site in where if site.name == batch.source(source).site)
+        mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
+        with watch.stage("compress", origin.name):
+            stored = compress_shards_task(batch, source, mine, spools[source], origin.shards_on_premises, bucket)
+        return origin.name, stored.wan_bytes
+
+    sent = side_by_side(compress, [source.name for source in batch.sources])
+
+    dispatch.clear()
+
+    def answer(order_key: str) -> Receipt:
+        begun = time.time()
+        receipt = fulfil(order_key)
+        dispatch[receipt.site] = time.time() - begun - (receipt.finished - receipt.started)
+        return receipt
+
+    with watch.stage("infer"):
+        working = sorted({placement.site for placement in plan.placements})
+        receipts = side_by_side(answer, [keys.run(run_id, "orders", f"{name}.json") for name in working])
+
+    with watch.stage("escalate"):
+        cloud = next((site for site in where if site.tier == "cloud"), None)
+        unsure = order_escalations_task(plan, receipts, cloud, bucket)
+        if unsure:
+            receipts.append(answer(unsure))
+    refine_profiles_task(profiles, dispatch, receipts, cards, bucket)
+
+    with watch.stage("aggregate"):
+        totals = aggregate_results_task(plan, batch, network, receipts, home, bucket)
+
+    report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
+    publish_report_task(report)
+    return report
