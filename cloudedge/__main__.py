@@ -28,14 +28,26 @@ def cli() -> None:
 @cli.command()
 @click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
 @click.option("--model", default="digits", show_default=True, help="A model of the catalog.")
-@click.option("--site", "sites", multiple=True, help="A site that takes part; repeat it.  [default: where the data is born, and cloud]")
+@click.option(
+    "--site",
+    "sites",
+    multiple=True,
+    help="A site that takes part; repeat it.  [default: where the data is born, and cloud]",
+)
 @click.option(
     "--bound", default=0.005, show_default=True, type=click.FloatRange(0, 1),
     help="How far below cloud-only the accuracy may lie: 0.005 is half a point.",
 )  # fmt: skip
-@click.option("--catalog", type=click.Path(path_type=Path), multiple=True, help="A folder with datasets/, models/ and sites/; repeat it.")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
-def run(dataset: str, model: str, sites: tuple[str, ...], bound: float, catalog: tuple[Path, ...], as_json: bool) -> None:
+def run(
+    dataset: str, model: str, sites: tuple[str, ...], bound: float, catalog: tuple[Path, ...], as_json: bool
+) -> None:
     """Answer a dataset's batch with a model over the sites, and report."""
     from cloudedge import running
 
@@ -67,7 +79,12 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option("--catalog", type=click.Path(path_type=Path), multiple=True, help="A folder with datasets/, models/ and sites/; repeat it.")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
 def catalog(catalog: tuple[Path, ...]) -> None:
     """List the datasets, models and sites that a run can name."""
     from cloudedge.terminal import show_catalog
@@ -91,7 +108,7 @@ def main() -> NoReturn:
         _fail("interrupted; what was computed is kept, run again to go on", INTERRUPTED)
     except BrokenPipeError:
         os._exit(1)
-    except Exception as error:  # noqa: BLE001  the last resort: what nobody foresaw goes to a file, not to the screen
+    except Exception as error:
         _fail(f"{type(error).__name__}: {_one_line(error)}; this is unexpected, the details are in {_keep(error)}", 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -65,7 +64,11 @@ def _python() -> str:
 
 def _catalog(found: Settings) -> str:
     entries = Catalog(found.catalog_folders)
-    load = {"datasets": entries.dataset, "models": entries.model, "sites": entries.site}
+    load: dict[str, Callable[[str], object]] = {
+        "datasets": entries.dataset,
+        "models": entries.model,
+        "sites": entries.site,
+    }
     return ", ".join(f"{len([read(name) for name in entries.names(kind)])} {kind}" for kind, read in load.items())
 
 
@@ -74,9 +77,13 @@ def _disk(found: Settings) -> str:
         found.home.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(found.home).free
     except OSError as error:
-        raise StoreFull(f"{found.home} cannot be used ({error}); set CLOUDEDGE_HOME to a folder that you can write") from error
+        raise StoreFull(
+            f"{found.home} cannot be used ({error}); set CLOUDEDGE_HOME to a folder that you can write"
+        ) from error
     if free < LEAST_FREE_BYTES:
-        raise StoreFull(f"only {free >> 20} MiB are free at {found.home}; free some space, or set CLOUDEDGE_HOME elsewhere")
+        raise StoreFull(
+            f"only {free >> 20} MiB are free at {found.home}; free some space, or set CLOUDEDGE_HOME elsewhere"
+        )
     return f"{free >> 30} GiB free at {found.home}"
 
 
@@ -102,8 +109,10 @@ def _store(current: Settings, found: Settings) -> str:
 
 def _prefect(current: Settings, found: Settings) -> str:
     url = str(current.prefect_api_url)
-    if not servers.answers(f"{url}/health", os.environ.get("PREFECT_API_AUTH_STRING", "")):
-        raise StackError(f"the Prefect server at {url} gave no answer; start it, or unset PREFECT_API_URL to use a local one")
+    if not servers.answers(f"{url}/health", current.prefect_api_auth or ""):
+        raise StackError(
+            f"the Prefect server at {url} gave no answer; start it, or unset PREFECT_API_URL to use a local one"
+        )
     return f"{url} answers ({'as configured' if found.prefect_api_url else 'local'})"
 
 

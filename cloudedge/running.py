@@ -60,8 +60,12 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code in {401, 403}:
-                raise BadInput(f"the Prefect server at {PREFECT_API_URL.value()} refused us ({code}); set PREFECT_API_KEY or PREFECT_API_AUTH_STRING") from error
-            raise StackError(f"the Prefect server at {PREFECT_API_URL.value()} failed ({code}); look at its log and run again") from error
+                raise BadInput(
+                    f"the Prefect server at {PREFECT_API_URL.value()} refused us ({code}); set PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+                ) from error
+            raise StackError(
+                f"the Prefect server at {PREFECT_API_URL.value()} failed ({code}); look at its log and run again"
+            ) from error
         except (httpx.TransportError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "reach API" not in str(error):
                 raise
@@ -83,7 +87,9 @@ def _keep(report: Report, home: Path) -> Path:
         for name in ("report.json", "report.html"):
             (folder / name).write_bytes(store.get(run_key(report.run_id, name)))
     except OSError as error:
-        raise StoreFull(f"{folder} cannot be written ({error}); the report is in the store as {report.report_key}") from error
+        raise StoreFull(
+            f"{folder} cannot be written ({error}); the report is in the store as {report.report_key}"
+        ) from error
     return folder / "report.html"
 
 
@@ -93,12 +99,16 @@ def up() -> None:
     state = servers.read_state(found.home)
     if not state:
         if found.bucket and found.prefect_api_url:
-            raise BadInput("CLOUDEDGE_BUCKET and PREFECT_API_URL are set, so there is nothing to start; unset one to start a local part")
+            raise BadInput(
+                "CLOUDEDGE_BUCKET and PREFECT_API_URL are set, so there is nothing to start; unset one to start a local part"
+            )
         with terminal.progress(to=sys.stderr) as show:
             show("starting the store and Prefect")
             state = servers.start_supervisor(found)
     if state.prefect_url:
-        sys.stdout.write(f"Prefect UI: {state.prefect_url}\n  password: the key `prefect_auth` of {found.home / 'credentials.json'}\n")
+        sys.stdout.write(
+            f"Prefect UI: {state.prefect_url}\n  password: the key `prefect_auth` of {found.home / 'credentials.json'}\n"
+        )
     if state.s3_url:
         sys.stdout.write(f"S3 store:   {state.s3_url}, bucket {servers.BUCKET}\n  keys: in the same file\n")
     sys.stdout.write("Runs use them until `cloudedge down`.\n")

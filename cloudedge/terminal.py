@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from data_catalog.nouns import Report
+    from data_catalog.nouns import Dataset, Model, Report, Site
 
 
 @contextmanager
@@ -138,12 +138,16 @@ def show_report(report: Report, page: Path) -> None:
     console.print()
     missing, twice = report.missing_rows, report.duplicate_rows
     escalated = f"{report.escalated_rows:,} escalated ({report.predicted_escalated_rows:,} predicted)"
-    console.print(f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}")
+    console.print(
+        f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}"
+    )
     if report.computed_results:
         console.print(f"results   {report.computed_results} computed, {report.reused_results} reused")
     else:
         console.print(f"results   nothing to compute: all {report.reused_results} reused from the ledger")
-    console.print(f"bytes     {report.wan_bytes:,} over the links ({report.predicted_wan_bytes:,} predicted); raw {report.raw_bytes:,}")
+    console.print(
+        f"bytes     {report.wan_bytes:,} over the links ({report.predicted_wan_bytes:,} predicted); raw {report.raw_bytes:,}"
+    )
     inferred = f"{report.actual_seconds:.2f} for inference ({report.predicted_seconds:.2f} predicted)"
     console.print(f"seconds   {report.total_seconds:.1f} in all, {inferred}")
     console.print(f"report    {page}", soft_wrap=True)
@@ -154,7 +158,9 @@ def show_catalog(folders: Sequence[Path]) -> None:
     """Print the names that a run can use; a broken entry is shown with what is wrong."""
     entries = Catalog((*folders, *read_settings().catalog_folders))
     console = Console(highlight=False)
-    load = {"datasets": entries.dataset, "models": entries.model, "sites": entries.site}
+    load: dict[str, Callable[[str], Dataset | Model | Site]] = {
+        "datasets": entries.dataset, "models": entries.model, "sites": entries.site
+    }  # fmt: skip
     broken: list[CatalogError] = []
     for kind, read in load.items():
         table = Table(title=kind, title_justify="left", box=None, pad_edge=False, show_header=False)
@@ -165,7 +171,7 @@ def show_catalog(folders: Sequence[Path]) -> None:
                 broken.append(error)
                 table.add_row(f"  {name}", "[red]broken, see below")
         console.print(table)
+    for other in broken[1:]:
+        sys.stderr.write(f"cloudedge: {other}\n")
     if broken:
-        for error in broken[1:]:
-            sys.stderr.write(f"cloudedge: {error}\n")
         raise broken[0]

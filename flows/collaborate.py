@@ -27,17 +27,23 @@ from tasks.cut_shards import cut_shards_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
+from tasks.publish_plan import publish_plan_task
+from tasks.publish_report import publish_report_task
 from tasks.refine_profiles import refine_profiles_task
 from tasks.train_model import train_model_task
-from tasks.write_report import publish_plan_task, publish_report_task, write_report_task
+from tasks.write_report import write_report_task
 
 
 @flow(name="collaborate", flow_run_name="{dataset} answered by {model}")
 def collaborate(
     dataset: Annotated[str, Field(description="Name of a dataset in the catalog")] = "mnist-5k",
     model: Annotated[str, Field(description="Name of a model in the catalog")] = "digits",
-    sites: Annotated[tuple[str, ...], Field(description="Sites that take part; none: where the data is born, and cloud")] = (),
-    bound: Annotated[float, Field(description="How far below cloud-only the accuracy may lie; 0.005 is half a point", ge=0, le=1)] = 0.005,
+    sites: Annotated[
+        tuple[str, ...], Field(description="Sites that take part; none: where the data is born, and cloud")
+    ] = (),
+    bound: Annotated[
+        float, Field(description="How far below cloud-only the accuracy may lie; 0.005 is half a point", ge=0, le=1)
+    ] = 0.005,
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 

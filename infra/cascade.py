@@ -117,5 +117,5 @@ def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     share, square = right / rows, Z95**2
     centre = (share + square / (2 * rows)) / (1 + square / rows)
     half = Z95 / (1 + square / rows) * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
-    # at 0 and 1 the interval ends in the share itself, which rounding must not push out of it
+    # at 0 and 1 the interval ends in the share itself, which rounding must not push out
     return (max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))

@@ -98,6 +98,8 @@ def _on_cluster(
                     done(future.result())
                     future.release()
             except KilledWorker as error:
-                raise SiteFailed(f"a block of shards killed its Dask worker ({error}); look at that worker's log") from error
+                raise SiteFailed(
+                    f"a block of shards killed its Dask worker ({error}); look at that worker's log"
+                ) from error
             finally:
                 client.cancel(futures, force=True)

@@ -8,7 +8,9 @@ A shard's result is written after its escalated rows, so whoever finds the resul
 
 from __future__ import annotations
 
+import queue
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,11 @@ from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from infra.runtimes import Predictor
     from infra.storage import Store
 
 STAGES = ("fetch", "decompress", "infer", "commit")
@@ -40,6 +45,39 @@ class Block:
     escalation: EscalationOrder | None
     shards: tuple[OrderedShard, ...]
     store: Store
+
+
+class Predictors:
+    """As many predictors of one variant as may compute at once; a block borrows one for each shard.
+
+    So more blocks than that can be under way: while one of them waits for its first shard or commits its
+    last, the others compute. And loading a small model takes as long as answering a thousand rows with it.
+    """
+
+    def __init__(self, card: VariantCard, model: bytes, batch: int, count: int) -> None:
+        """Each is loaded when it is first borrowed."""
+        self.card, self.model, self.batch = card, model, batch
+        self.startup_seconds = 0.0  # of the slowest to load
+        self._idle: queue.SimpleQueue[Predictor | None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._idle.put(None)
+
+    @contextmanager
+    def borrow(self) -> Iterator[Predictor]:
+        """Wait for one that is idle.
+
+        Raises:
+            ModelRefused: the runtime cannot run the model.
+        """
+        predict = self._idle.get()
+        try:
+            if predict is None:
+                begun = time.time()
+                predict = RUNTIMES.get(self.card.runtime).load(self.model, self.batch)
+                self.startup_seconds = max(self.startup_seconds, time.time() - begun)
+            yield predict
+        finally:
+            self._idle.put(predict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +107,12 @@ class _Work:
     confidence: Any = None  # (n,) float32
 
 
-def run_block(block: Block) -> BlockDone:
+def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
     """Answer all shards of a block and commit their results.
+
+    Args:
+        block: which shards, and how.
+        predictors: shared with the blocks beside it in this process; None: one of its own.
 
     Raises:
         CorruptObject: a shard is not what its name promises.
@@ -78,9 +120,8 @@ def run_block(block: Block) -> BlockDone:
         StoreError: or a subclass: the store failed.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
-    begun = time.time()
-    predict = RUNTIMES.get(block.card.runtime).load(block.model, block.batch)
-    startup = time.time() - begun
+    predictors = predictors or Predictors(block.card, block.model, block.batch, 1)
+    waited = 0.0
     escalated: list[Escalated] = []
 
     def fetch(shard: OrderedShard) -> _Work:
@@ -102,7 +143,12 @@ def run_block(block: Block) -> BlockDone:
         return work
 
     def infer(work: _Work) -> _Work:
-        work.prediction, work.confidence = cascade.answer(predict(work.x), block.card.temperature)
+        nonlocal waited
+        begun = time.time()
+        with predictors.borrow() as predict:
+            waited += time.time() - begun
+            logits = predict(work.x)
+        work.prediction, work.confidence = cascade.answer(logits, block.card.temperature)
         return work
 
     def commit(work: _Work) -> None:
@@ -121,15 +167,14 @@ def run_block(block: Block) -> BlockDone:
         account["wan_out"] += len(data)
         account["bytes_out"] += len(data)
 
-    _, times = pipeline.run_stages(
-        block.shards, list(zip(STAGES, (fetch, decompress, infer, commit), strict=True))
-    )
+    _, times = pipeline.run_stages(block.shards, list(zip(STAGES, (fetch, decompress, infer, commit), strict=True)))
+    times[STAGES.index("infer")].busy -= waited
     return BlockDone(
         rows=sum(shard.rows for shard in block.shards),
         shards=len(block.shards),
         escalated=tuple(escalated),
         times=tuple(times),
-        startup_seconds=startup,
+        startup_seconds=predictors.startup_seconds,
         **account,
     )
 
@@ -204,5 +249,3 @@ def failed(site: str, error: BaseException) -> CloudEdgeError:
     if isinstance(error, CloudEdgeError):
         return error
     return SiteFailed(f"site {site}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-
-

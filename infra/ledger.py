@@ -109,6 +109,11 @@ def _footer_bytes(data: bytes) -> int:
     return int.from_bytes(data[-8:-4], "little") + 8
 
 
+def _verify(data: bytes, digest: bytes) -> None:
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("its content has another digest than it carries")
+
+
 def read_parquet(data: bytes, key: str) -> pa.Table:
     """The table of an object that `parquet` made.
 
@@ -118,8 +123,7 @@ def read_parquet(data: bytes, key: str) -> pa.Table:
     footer = max(0, len(data) - _footer_bytes(data))
     pages = max(0, footer - hashlib.sha256().digest_size)
     try:
-        if hashlib.sha256(data[:pages] + data[footer:]).digest() != data[pages:footer]:
-            raise ValueError("its content has another digest than it carries")
+        _verify(data[:pages] + data[footer:], data[pages:footer])
         return pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -90,7 +90,7 @@ def run_stages(
                     return
             if position + 1 < len(stages):
                 put(queues[position + 1], _END)
-        except BaseException as error:  # noqa: BLE001  handed to the caller, below
+        except BaseException as error:
             failures.append(error)
             stop.set()
 

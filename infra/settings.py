@@ -7,6 +7,7 @@
 | `AWS_ENDPOINT_URL` | address of an S3 server that is not AWS | AWS |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, ... | as boto reads them | |
 | `PREFECT_API_URL` | a Prefect server; with it, no local one is started | local server |
+| `PREFECT_API_AUTH_STRING`, `PREFECT_API_KEY`, ... | as Prefect reads them | |
 | `CLOUDEDGE_DASK` | address of a Dask scheduler | threads in the process |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 """
@@ -32,6 +33,7 @@ class Settings:
     bucket: str | None
     endpoint_url: str | None
     prefect_api_url: str | None
+    prefect_api_auth: str | None = None
     dask_address: str | None
     catalog_folders: tuple[Path, ...]
 
@@ -42,7 +44,9 @@ class Settings:
             SettingError: none is set.
         """
         if not self.bucket:
-            raise SettingError("no store is set; use `cloudedge run`, which starts one, or set CLOUDEDGE_BUCKET and AWS_*")
+            raise SettingError(
+                "no store is set; use `cloudedge run`, which starts one, or set CLOUDEDGE_BUCKET and AWS_*"
+            )
         return self.bucket
 
 
@@ -68,6 +72,7 @@ def read_settings() -> Settings:
         bucket=bucket,
         endpoint_url=endpoint,
         prefect_api_url=env.get("PREFECT_API_URL") or None,
+        prefect_api_auth=env.get("PREFECT_API_AUTH_STRING") or None,
         dask_address=env.get("CLOUDEDGE_DASK") or None,
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import CorruptObject, ObjectMissing, StoreFull
@@ -13,6 +12,8 @@ from data_catalog.nouns import Profile, VariantCard
 from infra import keys, shards
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from infra.storage import Store
 
 

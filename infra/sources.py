@@ -76,9 +76,7 @@ def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[
         CatalogError: a transform cannot use its settings.
     """
     reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
-    steps = [
-        (t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms
-    ]
+    steps = [(t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms]
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
     wanted = [list(dataset.splits).index(split) for split in splits]
     for block in reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes)):
@@ -94,7 +92,9 @@ def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[
             try:
                 x = step.apply(x, **spec.settings)
             except (TypeError, ValueError) as error:
-                raise CatalogError(f"dataset {dataset.name}: transform {spec.name!r}: {error}; correct its settings") from error
+                raise CatalogError(
+                    f"dataset {dataset.name}: transform {spec.name!r}: {error}; correct its settings"
+                ) from error
         if len(x) != int(keep.sum()):
             raise BadRecord(f"dataset {dataset.name}: the transforms changed the number of records of {path}")
         labels = pa.nulls(len(x), pa.string()) if block.labels is None else pa.array(block.labels[keep], pa.string())
@@ -128,7 +128,7 @@ def assign_splits(x: NDArray[np.generic], dataset: Dataset) -> NDArray[np.intp]:
     if not len(x):
         return np.empty(0, np.intp)
     if x.dtype.kind == "f":
-        x = x + x.dtype.type(0)  # minus zero equals zero
+        x = np.add(x, 0, dtype=x.dtype)  # minus zero equals zero
     raw = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
     padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
     padded[:, : raw.shape[1]] = raw
@@ -139,4 +139,5 @@ def assign_splits(x: NDArray[np.generic], dataset: Dataset) -> NDArray[np.intp]:
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     fraction = (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
     edges = np.cumsum(list(dataset.splits.values()))
-    return np.minimum(np.searchsorted(edges, fraction, side="right"), len(edges) - 1)
+    chosen: NDArray[np.intp] = np.minimum(np.searchsorted(edges, fraction, side="right"), len(edges) - 1)
+    return chosen

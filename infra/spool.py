@@ -7,7 +7,6 @@ It is written under a temporary name and renamed when whole.
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from data_catalog.errors import CorruptObject, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -50,9 +50,7 @@ class Spool:
                 parts.append(batch.slice(low - start, high - low))
         table = pa.Table.from_batches(parts).combine_chunks()
         x = np.concatenate([part.column("x").to_numpy_ndarray() for part in parts])
-        ids, labels, splits = (
-            pa.concat_arrays(table.column(name).chunks) for name in ("record_id", "label", "split")
-        )
+        ids, labels, splits = (pa.concat_arrays(table.column(name).chunks) for name in ("record_id", "label", "split"))
         return ids, x, labels, splits
 
 
@@ -78,11 +76,11 @@ def write(path: Path, blocks: Iterable[Records], split_names: list[str]) -> int:
             for block in blocks:
                 if not len(block.x):
                     continue
-                splits = pa.nulls(len(block.x), pa.string()) if block.splits is None else names.take(pa.array(block.splits))
-                tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(block.x)
-                batch = pa.record_batch(
-                    {"record_id": block.ids, "x": tensor, "label": block.labels, "split": splits}
+                splits = (
+                    pa.nulls(len(block.x), pa.string()) if block.splits is None else names.take(pa.array(block.splits))
                 )
+                tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(block.x)
+                batch = pa.record_batch({"record_id": block.ids, "x": tensor, "label": block.labels, "split": splits})
                 writer = writer or pa.ipc.new_file(sink, batch.schema)
                 writer.write_batch(batch)
                 rows += batch.num_rows

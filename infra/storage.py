@@ -64,7 +64,8 @@ class Store:
             StoreError: or a subclass, as `translated` says.
         """
         with translated(key, self.bucket):
-            return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}"))
+            # in one request: s3fs would ask for the size first, to read large objects in parts
+            return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}", max_concurrency=1))
 
     def put(self, key: str, data: bytes) -> None:
         """Write the object whole; raises as `translated` says."""
@@ -175,7 +176,9 @@ def _error_code(error: BaseException) -> str:
 
 
 def _is_full(text: str) -> bool:
-    return any(sign in text.lower() for sign in ("storage full", "no space left", "storagefull", "quota", "minimum free drive"))
+    return any(
+        sign in text.lower() for sign in ("storage full", "no space left", "storagefull", "quota", "minimum free drive")
+    )
 
 
 def _one_line(error: BaseException) -> str:

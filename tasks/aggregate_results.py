@@ -123,7 +123,9 @@ def _fetch(
         try:
             return ledger.read_result(store.get(key), key)
         except ObjectMissing as error:
-            raise LedgerMismatch(f"{key}, the result of {what}, is missing from the ledger; run again to compute it") from error
+            raise LedgerMismatch(
+                f"{key}, the result of {what}, is missing from the ledger; run again to compute it"
+            ) from error
 
     shard = f"shard {placement.shard.digest[:12]} ({placement.shard.rows} rows of {placement.shard.source})"
     escalated = escalations.get(placement.result)
@@ -235,7 +237,11 @@ def _score(
     number = {name: i for i, name in enumerate(model.classes)}
     truth = np.array([number.get(text, -1) for text in label[scored]])
     ids = np.array(records["record_id"].to_pylist(), object)[scored]
-    answers: dict[str, NDArray[np.int32] | None] = {"cascade": prediction[scored], "edge_only": None, "cloud_only": None}
+    answers: dict[str, NDArray[np.int32] | None] = {
+        "cascade": prediction[scored],
+        "edge_only": None,
+        "cloud_only": None,
+    }
     if edge is not None:
         answers["edge_only"] = edge[scored]
     elif reference is not None:

@@ -61,7 +61,9 @@ def compress_shards(
         ids, x, _, _ = batch.read(placement.shard.first_row, placement.shard.rows)
         plain = shards.encode(ids, x)
         if shards.digest(plain) != placement.shard.digest:
-            raise CorruptObject(f"the spool {spool} does not give shard {placement.shard.digest[:12]}; delete it and run again")
+            raise CorruptObject(
+                f"the spool {spool} does not give shard {placement.shard.digest[:12]}; delete it and run again"
+            )
         return placement, plain
 
     def compress(work: tuple[Placement, bytes]) -> tuple[Placement, bytes]:
@@ -91,6 +93,6 @@ def _recoded(store: storage.Store, dataset: str, placement: Placement) -> bytes:
     raise CorruptObject(f"{prefix}* is gone from the store; delete the dataset's index and run again")
 
 
-compress_shards_task = task(
-    name="compress", task_run_name="compress {source_name}", cache_policy=NO_CACHE
-)(compress_shards)
+compress_shards_task = task(name="compress", task_run_name="compress {source_name}", cache_policy=NO_CACHE)(
+    compress_shards
+)

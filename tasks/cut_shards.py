@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def cut_shards(
     cut: list[Shard] = []
     records = home / "sites" / origin / f"{dataset.name}-{source_name}-records.parquet"
     with pq.ParquetWriter(records, ledger.RECORDS, compression="zstd", write_page_checksum=True) as writer:
-        for first, end in zip(cuts, cuts[1:], strict=False):
+        for first, end in pairwise(cuts):
             ids, x, labels, splits = batch.read(first, end - first)
             plain = shards.encode(ids, x)
             cut.append(
@@ -73,8 +75,8 @@ def try_codecs(plain: bytes) -> list[CodecTrial]:
     for name in CODECS.names():
         codec = CODECS.get(name)
         packed = codec.compress(plain)
-        pack = min(_seconds(lambda codec=codec: codec.compress(plain)) for _ in range(3))
-        unpack = min(_seconds(lambda codec=codec, packed=packed: codec.decompress(packed, len(plain))) for _ in range(3))
+        pack = min(_seconds(partial(codec.compress, plain)) for _ in range(3))
+        unpack = min(_seconds(partial(codec.decompress, packed, len(plain))) for _ in range(3))
         trials.append(
             CodecTrial(
                 codec=name,

@@ -27,7 +27,7 @@ from data_catalog.nouns import (
 )
 from infra import cascade, keys, ledger, rendezvous, sources, storage
 from infra.ledger import Index
-from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
+from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
 from infra.progress import publish
 
 ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
@@ -79,7 +79,7 @@ def plan_placement(
         sites=tuple(_place_site(site, profile, cards) for site, profile in known.values()),
         origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
         escalation=threshold.escalation,
-        record_bytes=np.mean([s.raw_bytes / s.rows for s in shards]) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
+        record_bytes=float(np.mean([s.raw_bytes / s.rows for s in shards])) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
     )  # fmt: skip
     solution = RULES.get("makespan").place(problem)
     where: dict[str, str] = {}
@@ -87,7 +87,16 @@ def plan_placement(
         quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
     placements = tuple(
-        _placement(dataset.name, shard, where.get(shard.digest), known, cards, codecs[shard.source], done.get(shard.digest), preprocessing)
+        _placement(
+            dataset.name,
+            shard,
+            where.get(shard.digest),
+            known,
+            cards,
+            codecs[shard.source],
+            done.get(shard.digest),
+            preprocessing,
+        )
         for shard in shards
     )
     plan = Plan(
@@ -102,7 +111,7 @@ def plan_placement(
         batch_sizes={site.name: profile.variants[cards[site.tier].digest].batch for site, profile in known.values()},
         placements=placements,
         predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
-        predicted_site_seconds=solution.site_seconds,
+        predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, threshold, problem.record_bytes),
         reasons=solution.reasons,
     )
@@ -130,9 +139,7 @@ def choose_codec(trials: Sequence[CodecTrial], profile: Profile) -> str:
     link = min(profile.up_bytes_per_second, profile.down_bytes_per_second)
 
     def slowest_step(trial: CodecTrial) -> float:
-        return max(
-            1 / trial.compress_bytes_per_second, 1 / (trial.ratio * link), 1 / trial.decompress_bytes_per_second
-        )
+        return max(1 / trial.compress_bytes_per_second, 1 / (trial.ratio * link), 1 / trial.decompress_bytes_per_second)
 
     return min(trials, key=slowest_step).codec
 
@@ -172,6 +179,18 @@ def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], threshold: Cascade)
     return first + (again if threshold.escalation else 0.0)
 
 
+def _site_seconds(solution: Solution, known: Iterable[tuple[Site, Profile]]) -> dict[str, float]:
+    """What each site itself should take, as its receipts will say: without the dispatch, with the escalations."""
+    again = max(0.0, solution.seconds - max(solution.site_seconds.values(), default=0.0))
+    cloud = next((site.name for site, _ in known if site.tier == "cloud"), "")
+    seconds = {}
+    for site, profile in known:
+        own = solution.site_seconds.get(site.name)
+        parts = [part - profile.dispatch_seconds for part in (own, again if site.name == cloud else None) if part]
+        seconds[site.name] = max(0.0, sum(parts))
+    return seconds
+
+
 def _origin(shards: Sequence[Shard], source: str) -> str:
     return next(shard.origin for shard in shards if shard.source == source)
 
@@ -200,7 +219,11 @@ def _place_site(site: Site, profile: Profile, cards: Mapping[Tier, VariantCard])
 
 
 def _place_origin(
-    dataset: Dataset, origin: str, shards: Sequence[Shard], codecs: Mapping[str, str], trials: Mapping[str, Sequence[CodecTrial]]
+    dataset: Dataset,
+    origin: str,
+    shards: Sequence[Shard],
+    codecs: Mapping[str, str],
+    trials: Mapping[str, Sequence[CodecTrial]],
 ) -> PlaceOrigin:
     mine = [shard for shard in shards if shard.origin == origin]
     return PlaceOrigin(
@@ -231,7 +254,9 @@ def _placement(
         at_home = known[shard.origin][0].tier == done
         site = shard.origin if at_home else next((n for n, (s, _) in known.items() if s.tier == done), None)
         if site is None:
-            raise PlanError(f"no {done} site is in this run to account for shard {shard.digest[:12]}; add one with --site")
+            raise PlanError(
+                f"no {done} site is in this run to account for shard {shard.digest[:12]}; add one with --site"
+            )
     assert site is not None
     card = cards[known[site][0].tier]
     return Placement(
@@ -242,7 +267,11 @@ def _placement(
         key=keys.shard(dataset, shard.digest, codec),
         result=keys.result_name(shard.digest, card.digest, preprocessing),
         reused=done is not None,
-        reason="the ledger holds its result" if done else "stays at its origin" if site == shard.origin else f"moved to {site}",
+        reason="the ledger holds its result"
+        if done
+        else "stays at its origin"
+        if site == shard.origin
+        else f"moved to {site}",
     )
 
 

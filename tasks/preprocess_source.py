@@ -52,7 +52,9 @@ def preprocess_source(dataset: Dataset, source_name: str, home: Path, bucket: st
     if not target.exists():
         blocks = sources.read_records(dataset, source, path, dataset.batch)
         if not spool.write(target, blocks, list(dataset.splits)):
-            raise BadRecord(f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`")
+            raise BadRecord(
+                f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
+            )
     publish("preprocess", source.site, 1, 1, "sources")
     return Preprocessed(source.name, fingerprint, target)
 
@@ -63,6 +65,6 @@ def _lacks_a_shard(store: storage.Store, dataset: str, index: ledger.Index) -> b
     return not there.issuperset(shard.digest for shard in index.shards)
 
 
-preprocess_source_task = task(
-    name="preprocess", task_run_name="preprocess {source_name}", cache_policy=NO_CACHE
-)(preprocess_source)
+preprocess_source_task = task(name="preprocess", task_run_name="preprocess {source_name}", cache_policy=NO_CACHE)(
+    preprocess_source
+)

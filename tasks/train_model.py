@@ -37,7 +37,9 @@ def model_version(model: Model, dataset: Dataset, home: Path) -> str:
     """
     for split in ("train", "calibration", "validation"):
         if split not in dataset.splits:
-            raise CatalogError(f"model {model.name} is trained on {dataset.name}, whose `splits` has no {split!r}; add it")
+            raise CatalogError(
+                f"model {model.name} is trained on {dataset.name}, whose `splits` has no {split!r}; add it"
+            )
     content = [
         [source.name, storage.file_digest(storage.local_copy(source.uri, home / "downloads")),
          source.rows.model_dump() if source.rows else None]
@@ -58,7 +60,9 @@ def train_model(model: Model, dataset: Dataset, home: Path, bucket: str) -> dict
     """
     store = storage.open_store(bucket)
     version = model_version(model, dataset, home)
-    card_keys: dict[Tier, str] = {tier: keys.variant(model.name, version, tier, "card.json") for tier in ("edge", "cloud")}
+    card_keys: dict[Tier, str] = {
+        tier: keys.variant(model.name, version, tier, "card.json") for tier in ("edge", "cloud")
+    }
     if store.exists(card_keys["cloud"]):  # written last
         return {tier: _read_card(store, key) for tier, key in card_keys.items()}
     examples = _load_examples(model, dataset, home)
@@ -72,9 +76,13 @@ def train_model(model: Model, dataset: Dataset, home: Path, bucket: str) -> dict
         begun = time.time()
         recipe = RECIPES.get(spec.recipe, f"model {model.name}, key `variants.{tier}.recipe`")
         made[tier] = recipe.make(data, spec.settings, model.seed, made.get("cloud"))
-        predict = RUNTIMES.get(spec.runtime, f"model {model.name}, key `variants.{tier}.runtime`").load(made[tier].model, JUDGE_BATCH)
+        predict = RUNTIMES.get(spec.runtime, f"model {model.name}, key `variants.{tier}.runtime`").load(
+            made[tier].model, JUDGE_BATCH
+        )
         logits[tier] = {split: predict(examples[split].x) for split in JUDGED if split in examples}
-        cards[tier] = _card(model, dataset, version, tier, made[tier], logits, examples["validation"], time.time() - begun)
+        cards[tier] = _card(
+            model, dataset, version, tier, made[tier], logits, examples["validation"], time.time() - begun
+        )
     refuse_if_worse(model, cards)
     for split in JUDGED:
         if split in examples:
@@ -109,14 +117,16 @@ def refuse_if_worse(model: Model, cards: Mapping[Tier, VariantCard]) -> None:
 def _load_examples(model: Model, dataset: Dataset, home: Path) -> dict[str, Examples]:
     """All labelled records by split."""
     number = {name: i for i, name in enumerate(model.classes)}
-    names = list(dataset.splits)
+    names: list[str] = list(dataset.splits)
     parts: dict[str, list[tuple[Any, Any, Any]]] = {split: [] for split in names}
     for position, source in enumerate(dataset.sources):
         path = storage.local_copy(source.uri, home / "downloads")
         for records in sources.read_records(dataset, source, path):
             labels = records.labels.to_pylist()
             if strange := {label for label in labels if label not in number}:
-                raise BadRecord(f"{path}: label {sorted(map(str, strange))[0]!r} is no class of model {model.name}; correct one")
+                raise BadRecord(
+                    f"{path}: label {sorted(map(str, strange))[0]!r} is no class of model {model.name}; correct one"
+                )
             y = np.array([number[label] for label in labels], np.int64)
             ids = np.array(records.ids.to_pylist())
             for i, split in enumerate(names):
@@ -128,7 +138,9 @@ def _load_examples(model: Model, dataset: Dataset, home: Path) -> dict[str, Exam
         x, y, ids = (np.concatenate(column) for column in zip(*blocks, strict=True))
         examples[split] = Examples(x, y, ids)
         if not len(y):
-            raise BadRecord(f"dataset {dataset.name} has no record in split {split!r}; give it more data or another share")
+            raise BadRecord(
+                f"dataset {dataset.name} has no record in split {split!r}; give it more data or another share"
+            )
     return examples
 
 
@@ -163,7 +175,9 @@ def _card(
         validation_rows=len(labels),
         accuracy=float(right.mean()),
         accuracy_interval=cascade.wilson_interval(int(right.sum()), len(labels)),
-        class_accuracy=tuple(float(right[labels == c].mean()) if (labels == c).any() else 1.0 for c in range(len(model.classes))),
+        class_accuracy=tuple(
+            float(right[labels == c].mean()) if (labels == c).any() else 1.0 for c in range(len(model.classes))
+        ),
         agreement=float((mine.argmax(axis=1) == logits["cloud"]["validation"].argmax(axis=1)).mean()),
         made_seconds=seconds,
     )
@@ -176,7 +190,10 @@ def _answers(
     split: str,
 ) -> bytes:
     """Parquet of both variants' answers to held-out rows: what cloud-only and edge-only would have said."""
-    columns: dict[str, Any] = {"record_id": pa.array(examples.ids, pa.string()), "label": pa.array(examples.y, pa.int32())}
+    columns: dict[str, Any] = {
+        "record_id": pa.array(examples.ids, pa.string()),
+        "label": pa.array(examples.y, pa.int32()),
+    }
     for tier, card in cards.items():
         prediction, confidence = cascade.answer(logits[tier][split], card.temperature)
         columns |= {tier: pa.array(prediction, pa.int32()), f"{tier}_confidence": pa.array(confidence, pa.float32())}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport
@@ -80,8 +78,10 @@ def build_report(
         escalated_rows=totals.escalated,
         predicted_escalated_rows=round(plan.cascade.escalation * edge_rows),
         scored_rows=totals.scored,
-        accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},  # type: ignore[misc]
-        accuracy_interval={n: cascade.wilson_interval(totals.right[n], totals.scored) if known[n] else None for n in names},  # type: ignore[misc]
+        accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},
+        accuracy_interval={
+            n: cascade.wilson_interval(totals.right[n], totals.scored) if known[n] else None for n in names
+        },
         cascade=plan.cascade,
         raw_bytes=sum(p.shard.raw_bytes for p in plan.placements),
         wan_bytes=sum(line.wan_bytes for line in lines),
@@ -140,35 +140,4 @@ def _gallery(store: storage.Store, totals: Any) -> list[dict[str, Any]]:
     return found
 
 
-def publish_plan(plan: Plan) -> None:
-    """The plan as a table on the run's page in Prefect."""
-    rows = [
-        {"site": name, "shards": sum(p.site == name for p in plan.placements), "predicted seconds": round(plan.predicted_site_seconds.get(name, 0), 3), "why": why}
-        for name, why in plan.reasons.items()
-    ]
-    create_table_artifact(rows, key="plan", description=f"Plan of {plan.run_id}: {plan.predicted_seconds:.2f} s predicted")
-
-
-def publish_report(report: Report) -> None:
-    """The report's figures and its timeline on the run's page in Prefect."""
-    lines = [
-        f"# {report.dataset} answered by {report.model}: {report.status}", "",
-        f"{report.rows_out:,} of {report.rows_in:,} rows, {report.escalated_rows} escalated; "
-        f"{report.computed_results} results computed, {report.reused_results} reused.", "",
-        "| accuracy | value | 95 % interval |", "|---|---|---|",
-    ]  # fmt: skip
-    for name, value in report.accuracy.items():
-        interval = report.accuracy_interval[name]
-        lines.append(f"| {name} | {value:.2%} | {interval[0]:.2%} to {interval[1]:.2%} |" if value is not None and interval else f"| {name} | not known | |")
-    lines += ["", "| site | tier | shards | rows | seconds | predicted | bytes over its link |", "|---|---|---|---|---|---|---|"]
-    lines += [f"| {s.name} | {s.tier} | {s.shards} | {s.rows} | {s.seconds:.2f} | {s.predicted_seconds:.2f} | {s.wan_bytes:,} |" for s in report.sites]
-    lines += ["", f"Over the links: {report.wan_bytes:,} bytes; sending all rows raw: {report.raw_bytes:,}."]
-    create_markdown_artifact("\n".join(lines), key="report", description=f"Report of {report.run_id}")
-    svg = charts.timeline(report.spans, report.started).encode()
-    url = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-    create_image_artifact(image_url=url, key="timeline", description=f"What ran where in {report.run_id}")
-
-
 write_report_task = task(name="report", cache_policy=NO_CACHE)(write_report)
-publish_plan_task = task(name="publish plan", cache_policy=NO_CACHE)(publish_plan)
-publish_report_task = task(name="publish report", cache_policy=NO_CACHE)(publish_report)

@@ -22,7 +22,7 @@ def decompress(data: bytes, size: int) -> bytes:
         declared = zstandard.frame_content_size(data)
         if declared != size:  # checked before anything is allocated: a bomb is refused here
             raise ValueError(f"the frame declares {declared} bytes where {size} were promised")
-        if not size and data != compress(b""):  # the library looks no further than the header of an empty frame
+        if not size and data != compress(b""):  # of an empty frame the library reads the header only
             raise ValueError("not the frame of no bytes")
         plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:

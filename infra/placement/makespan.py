@@ -1,8 +1,8 @@
 """Least makespan: a small mixed-integer programme over counts, solved by HiGHS.
 
 Variables: n[o, i] shards of origin o at site i, u[i] whether i is used, e whether an edge is, T1 when the
-last site has answered its shards, T2 how much longer the cloud needs for what the edges escalate. Minimise T1 + T2, and among equal
-plans the one that moves the fewest bytes. `docs/planner.md` writes the rows out.
+last site has answered its shards, T2 how much longer the cloud needs for what the edges escalate. Minimise
+T1 + T2, and among equal plans the one that moves the fewest bytes. `docs/planner.md` writes the rows out.
 
 Rounding: HiGHS gives n as reals; the largest remainders of each origin are rounded up.
 """
@@ -40,7 +40,9 @@ def place(problem: Problem) -> Solution:
     pairs = [(o, i) for o in range(len(origins)) for i in range(len(sites)) if _allowed(origins[o], sites[i])]
     if len({o for o, _ in pairs}) < len(origins):
         stuck = next(origin.site for o, origin in enumerate(origins) if all(p != o for p, _ in pairs))
-        raise PlanError(f"the shards of {stuck} must stay there, but {stuck} is not among the sites; add it with --site")
+        raise PlanError(
+            f"the shards of {stuck} must stay there, but {stuck} is not among the sites; add it with --site"
+        )
     counts = _round(problem, pairs, _solve(problem, pairs)) if pairs else {}
     total, by_site = predict(problem, counts)
     return Solution(counts=counts, seconds=total, site_seconds=by_site, reasons=_reasons(problem, counts, by_site))
@@ -76,12 +78,16 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
     for i, site in enumerate(sites):
         used = len(pairs) + i
         hosts[site.host].append(i)
-        add({used: everything} | {k: -1 for k, _ in at(i)}, 0, np.inf)  # a site with shards is used
+        add({used: float(everything)} | {k: -1.0 for k, _ in at(i)}, 0, np.inf)  # a site with shards is used
         work = {k: shard_seconds(origins[o], site) / site.threads for k, o in at(i)}
         add({first: -1, used: site.startup_seconds + site.dispatch_seconds} | work, -np.inf, 0)
-        add({first: -1} | {k: origins[o].bytes / site.down for k, o in at(i) if origins[o].site != site.name}, -np.inf, 0)
+        add(
+            {first: -1} | {k: origins[o].bytes / site.down for k, o in at(i) if origins[o].site != site.name},
+            -np.inf,
+            0,
+        )
         if not site.cloud:
-            add({edges: 1, used: -1}, 0, np.inf)  # one edge used is enough to have something to escalate
+            add({edges: 1.0, used: -1.0}, 0, np.inf)  # one edge used is enough to have something to escalate
             sent = {k: problem.escalation * origins[o].rows * problem.record_bytes / site.up for k, o in at(i)}
             away = {
                 k: origins[o].bytes / site.up
@@ -113,7 +119,10 @@ def _solve(problem: Problem, pairs: list[tuple[int, int]]) -> np.ndarray[tuple[i
     top = np.full(width, np.inf)
     top[binary == 1] = top[edges] = 1
     found = milp(
-        cost, integrality=binary, bounds=Bounds(np.zeros(width), top), constraints=LinearConstraint(np.array(rows), low, high)
+        cost,
+        integrality=binary,
+        bounds=Bounds(np.zeros(width), top),
+        constraints=LinearConstraint(np.array(rows), low, high),
     )
     if found.x is None:
         raise PlanError(f"no placement satisfies all constraints (HiGHS: {found.message})")
@@ -188,7 +197,9 @@ def _reasons(problem: Problem, counts: dict[tuple[str, str], int], by_site: dict
         elif not guests and not left:
             what = f"keeps its {own} shards: moving one would not end the run sooner"
         else:
-            what = f"answers {own} of its own shards and {guests} of others, gives {left} away: this ends the run soonest"
+            what = (
+                f"answers {own} of its own shards and {guests} of others, gives {left} away: this ends the run soonest"
+            )
         binds = "; it is the one all wait for" if site.name == slowest and len(by_site) > 1 else ""
         reasons[site.name] = what + binds
     return reasons

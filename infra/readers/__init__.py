@@ -64,13 +64,15 @@ def checked(values: NDArray[np.generic], record: Schema, path: Path, first_row: 
     """
     dtype = np.dtype(record.dtype)
     if values.dtype.kind not in "biuf":
-        raise BadRecord(f"{path}, row {first_row}: holds {values.dtype} where the schema says {record.dtype}; correct one")
+        raise BadRecord(
+            f"{path}, row {first_row}: holds {values.dtype} where the schema says {record.dtype}; correct one"
+        )
     wrong = ~np.isfinite(values.astype(np.float64)) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     reason = "is not a number"
     if not wrong.any():
-        low = -np.inf if record.low is None else record.low
-        high = np.inf if record.high is None else record.high
-        wrong, reason = (values < low) | (values > high), f"is outside [{low:g}, {high:g}]"
+        low = float(-np.inf if record.low is None else record.low)
+        high = float(np.inf if record.high is None else record.high)
+        wrong, reason = np.less(values, low) | np.greater(values, high), f"is outside [{low:g}, {high:g}]"
     with np.errstate(invalid="ignore", over="ignore"):
         cast = values.astype(dtype)
     if not wrong.any():

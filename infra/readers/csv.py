@@ -57,13 +57,15 @@ def _types(path: Path, record: Schema, options: pacsv.ReadOptions) -> pacsv.Conv
     """
     if isinstance(record.label, str):
         with pa.input_stream(str(path), compression="detect") as stream, pacsv.open_csv(stream, options) as batches:
-            names, label = batches.schema.names, record.label
+            types = dict.fromkeys(batches.schema.names, pa.float64()) | {record.label: pa.string()}
     else:
         names = [f"f{column}" for column in range(record.values + (record.label is not None))]
-        if record.label is not None and record.label >= len(names):
-            raise BadRecord(f"{path}: no column {record.label}, there are {len(names)}; correct `record.label`")
-        label = None if record.label is None else names[record.label]
-    return pacsv.ConvertOptions(column_types={name: pa.string() if name == label else pa.float64() for name in names})
+        types = dict.fromkeys(names, pa.float64())
+        if record.label is not None:
+            if record.label >= len(names):
+                raise BadRecord(f"{path}: no column {record.label}, there are {len(names)}; correct `record.label`")
+            types[names[record.label]] = pa.string()
+    return pacsv.ConvertOptions(column_types=types)
 
 
 def _block(batch: pa.RecordBatch, record: Schema, path: Path, first_row: int) -> Block:
@@ -98,4 +100,4 @@ def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] |
     rows = [",".join([*map(str, row), *([] if labels is None else [labels[i]])]) for i, row in enumerate(x.tolist())]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     label = None if labels is None else x.shape[1]
-    return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=label)  # type: ignore[arg-type]
+    return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=label)

@@ -57,4 +57,4 @@ def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] |
     if labels is not None:
         with path.with_suffix(".labels.npy").open("wb") as file:
             np.save(file, labels)
-    return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=None if labels is None else "labels")  # type: ignore[arg-type]
+    return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=None if labels is None else "labels")

@@ -88,7 +88,7 @@ def train(
     optimizer = tf.keras.optimizers.Adam(rate)
     random = np.random.default_rng(seed)
 
-    @tf.function(jit_compile=False)
+    @tf.function(jit_compile=False)  # type: ignore[untyped-decorator]
     def step(originals: Any, views: Any, labels: Any) -> None:
         images = tf.raw_ops.ImageProjectiveTransformV3(
             images=tf.cast(originals, tf.float32), transforms=views, output_shape=list(x.shape[1:3]),

@@ -36,7 +36,9 @@ def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Ma
     if teacher is None:
         raise ModelRefused("recipe distil_int8 needs a cloud variant to distil from; give the model one")
     if data.train.x.dtype != np.uint8:
-        raise ModelRefused(f"recipe distil_int8 needs uint8 records, not {data.train.x.dtype}; cast them in the dataset")
+        raise ModelRefused(
+            f"recipe distil_int8 needs uint8 records, not {data.train.x.dtype}; cast them in the dataset"
+        )
     tf = import_tensorflow()
     tf.keras.utils.set_random_seed(seed)
     net = convolutional_net(data.train.x.shape[1:], settings["filters"], 1, 0, data.classes)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Made | None) -> Made:  # noqa: ARG001
+def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Made | None) -> Made:
     """Train with cross-entropy.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -28,7 +28,11 @@ OTHER = "#b0a59a"
 
 def timeline(spans: Sequence[Span], start: float) -> str:
     """Bars of work by site over seconds since `start`; one lane for each stage that a site had."""
-    lanes = list(dict.fromkeys((span.site, span.stage) for span in sorted(spans, key=lambda s: (s.site != "coordinator", s.site, s.start))))
+    lanes = list(
+        dict.fromkeys(
+            (span.site, span.stage) for span in sorted(spans, key=lambda s: (s.site != "coordinator", s.site, s.start))
+        )
+    )
     end = max((span.end for span in spans), default=start + 1)
     scale = (WIDTH - 200) / max(end - start, 1e-3)
     height = 18 * len(lanes) + 34
@@ -58,7 +62,7 @@ def timeline(spans: Sequence[Span], start: float) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def accuracies(values: Mapping[str, float | None], intervals: Mapping[str, tuple[float, float] | None]) -> str:
+def accuracies(values: Mapping[Any, float | None], intervals: Mapping[Any, tuple[float, float] | None]) -> str:
     """Accuracies as points with their 95 % intervals, on one axis."""
     known = {name: (value, intervals[name] or (value, value)) for name, value in values.items() if value is not None}
     if not known:
@@ -80,7 +84,9 @@ def accuracies(values: Mapping[str, float | None], intervals: Mapping[str, tuple
         strong = name == "cascade"
         colour = "#d98032" if strong else "#2f6db5"
         parts.append(f'<text x="0" y="{y + 4}" class="site">{escape(name.replace("_", "-"))}</text>')
-        parts.append(f'<line x1="{at(interval[0]):.1f}" y1="{y}" x2="{at(interval[1]):.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>')
+        parts.append(
+            f'<line x1="{at(interval[0]):.1f}" y1="{y}" x2="{at(interval[1]):.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>'
+        )
         parts.append(f'<circle cx="{at(value):.1f}" cy="{y}" r="6" fill="{colour}"/>')
         parts.append(f'<text x="{WIDTH - 4}" y="{y + 4}" class="tick" text-anchor="end">{value:.2%}</text>')
     return "".join([*parts, "</svg>"])
@@ -94,7 +100,9 @@ def bars(values: Mapping[str, float], unit: str) -> str:
     for row, (name, value) in enumerate(values.items()):
         y, width = 26 * row + 3, max(1.0, value / most * (WIDTH - 340))
         parts.append(f'<text x="0" y="{y + 14}" class="site">{escape(name)}</text>')
-        parts.append(f'<rect x="190" y="{y}" width="{width:.1f}" height="19" rx="2" fill="{"#d98032" if row else "#b0a59a"}"/>')
+        parts.append(
+            f'<rect x="190" y="{y}" width="{width:.1f}" height="19" rx="2" fill="{"#d98032" if row else "#b0a59a"}"/>'
+        )
         parts.append(f'<text x="{196 + width:.1f}" y="{y + 14}" class="tick">{value:,.0f} {unit}</text>')
     return "".join([*parts, "</svg>"])
 

@@ -35,7 +35,16 @@ def render(report: Report, gallery: Sequence[Mapping[str, Any]] = ()) -> str:
         reduction_note=note,
         timeline=Markup(charts.timeline(report.spans, report.started)),
         accuracies=Markup(charts.accuracies(report.accuracy, report.accuracy_interval)),
-        bars=Markup(charts.bars({"sending all rows raw": report.raw_bytes, "this run": report.wan_bytes, "as predicted": report.predicted_wan_bytes}, "bytes")),
+        bars=Markup(
+            charts.bars(
+                {
+                    "sending all rows raw": report.raw_bytes,
+                    "this run": report.wan_bytes,
+                    "as predicted": report.predicted_wan_bytes,
+                },
+                "bytes",
+            )
+        ),
         gallery=gallery,
     )
 

@@ -45,7 +45,9 @@ def load(model: bytes, batch: int) -> Predictor:
         shape = tuple(interpreter.get_input_details()[0]["shape"][1:])
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError, IndexError) as error:
-        raise ModelRefused(f"LiteRT {version()} cannot load this model ({' '.join(str(error).split())[:160]})") from error
+        raise ModelRefused(
+            f"LiteRT {version()} cannot load this model ({' '.join(str(error).split())[:160]})"
+        ) from error
 
     def resize(rows: int) -> None:
         interpreter.resize_tensor_input(source, [rows, *shape])

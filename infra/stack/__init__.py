@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import StackError
+from data_catalog.errors import StackError, StoreFull
 from infra import settings
 from infra.stack import servers
 
@@ -54,6 +54,12 @@ def using_stack(found: Settings, meanwhile: Callable[[], object] = lambda: None)
         try:
             yield variables
         except Exception as error:
+            if full := running.full():
+                raise StoreFull(
+                    f"no space left on the disk of {full}; free some and run again: what was done is kept"
+                ) from error
             if dead := running.dead():
-                raise StackError(f"{dead} went away in the middle of the run; its log is {running.log(dead)}; run again") from error
+                raise StackError(
+                    f"{dead} went away in the middle of the run; its log is {running.log(dead)}; run again"
+                ) from error
             raise

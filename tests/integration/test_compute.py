@@ -1,0 +1,61 @@
+"""The same work order on a real Dask cluster of processes, by address, as on threads."""
+
+from __future__ import annotations
+
+import pytest
+from distributed import LocalCluster
+
+from data_catalog.errors import CorruptObject
+from data_catalog.nouns import WorkOrder
+from infra import keys
+from tasks.infer_shards import infer_shards
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def order_key(quick_run) -> str:
+    return keys.run(quick_run["run_id"], "orders", "edge-1.json")
+
+
+def results_of(store, order_key):
+    order = WorkOrder.model_validate_json(store.get(order_key))
+    return [keys.result(shard.result) for shard in order.shards]
+
+
+def test_a_cluster_computes_what_threads_compute(order_key, up_store, scheduler, tmp_path):
+    results = results_of(up_store, order_key)
+    by_threads = [up_store.get(key) for key in results]
+    for key in results:
+        up_store.delete(key)
+    receipt = infer_shards(order_key, tmp_path, up_store.bucket, scheduler)
+    assert receipt.computed_results == len(results)
+    assert receipt.reused_results == 0
+    assert [up_store.get(key) for key in results] == by_threads
+
+
+def test_an_order_done_twice_changes_nothing(order_key, up_store, tmp_path):
+    results = results_of(up_store, order_key)
+    before = [up_store.get(key) for key in results]
+    first = infer_shards(order_key, tmp_path, up_store.bucket)
+    second = infer_shards(order_key, tmp_path, up_store.bucket)
+    assert first.computed_results == second.computed_results == 0
+    assert first.escalated == second.escalated
+    assert second.reused_results == len(results)
+    assert [up_store.get(key) for key in results] == before
+
+
+def test_a_failure_on_the_cluster_arrives_as_itself(order_key, up_store, scheduler, tmp_path):
+    order = WorkOrder.model_validate_json(up_store.get(order_key))
+    wrong = order.shards[0].model_copy(update={"digest": "0" * 64, "result": "f" * 64})
+    key = "runs/test/orders/wrong.json"
+    up_store.put(key, order.model_copy(update={"shards": (wrong,)}).model_dump_json().encode())
+    with pytest.raises(CorruptObject, match=order.shards[0].key):
+        infer_shards(key, tmp_path, up_store.bucket, scheduler)
+    assert not up_store.exists(keys.result("f" * 64))

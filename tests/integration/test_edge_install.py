@@ -1,0 +1,79 @@
+"""An edge site's plain install has no TensorFlow: the site's flow does its order there, with the order and the store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_catalog.nouns import WorkOrder
+from infra import keys
+from tests.homes import BIN, environment
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+FULFIL = """
+import importlib.util, json, sys
+from flows.fulfil import fulfil
+receipt = fulfil(sys.argv[1])
+print(json.dumps({
+    "receipt": receipt.model_dump(mode="json"),
+    "found": [name for name in ("tensorflow", "tf_keras", "tensorflow_model_optimization", "mlxtend") if importlib.util.find_spec(name)],
+    "imported": [name for name in sys.modules if name.startswith(("tensorflow", "tf_keras"))],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def edge_python(tmp_path_factory) -> Path:
+    """The Python of an environment with the plain install and nothing else."""
+    folder = tmp_path_factory.mktemp("edge") / "venv"
+    uv = str(BIN / "uv")
+    install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    for command in (
+        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
+        [*install, "--require-hashes", "-r", str(ROOT / "requirements" / "edge.txt")],
+        [*install, "--no-deps", str(ROOT)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    return folder / "bin" / "python"
+
+
+def test_the_site_flow_needs_no_tensorflow(edge_python, quick_run, up_store, up_variables, tmp_path):
+    key = keys.run(quick_run["run_id"], "orders", "edge-2.json")
+    order = WorkOrder.model_validate_json(up_store.get(key))
+    results = [keys.result(shard.result) for shard in order.shards]
+    before = [up_store.get(name) for name in results]
+    for name in results:
+        up_store.delete(name)
+    variables = environment(tmp_path / "site", **{k: v for k, v in up_variables.items() if k != "CLOUDEDGE_HOME"})
+    done = subprocess.run(
+        [str(edge_python), "-c", FULFIL, key], env=variables, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["found"] == said["imported"] == []
+    assert said["receipt"]["computed_results"] == len(results)
+    assert said["receipt"]["site"] == "edge-2"
+    assert [up_store.get(name) for name in results] == before
+
+
+def test_the_command_is_there_and_says_what_training_needs(edge_python, up_variables, tmp_path):
+    command = str(edge_python.with_name("cloudedge"))
+    listed = subprocess.run(
+        [command, "catalog"], env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert listed.returncode == 0
+    assert "mnist-5k" in listed.stdout
+    store = {k: v for k, v in up_variables.items() if k != "CLOUDEDGE_HOME"}
+    run = subprocess.run(
+        [command, "run"], env=environment(tmp_path, **store), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 2, run.stderr
+    assert "pip install 'cloudedge[" in run.stderr
+    assert "Traceback" not in run.stderr

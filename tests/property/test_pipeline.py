@@ -1,0 +1,97 @@
+"""The pipeline: order, the first failure, bounded memory, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra import pipeline
+
+pytestmark = pytest.mark.property
+
+
+def stage_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("stage-")]
+
+
+@given(st.lists(st.integers(), max_size=60), st.integers(1, 4), st.integers(1, 4))
+def test_every_item_goes_through_all_stages_in_order(items, stages, depth):
+    steps = [(f"s{k}", lambda path, k=k: (*path, k)) for k in range(stages)]
+    done, times = pipeline.run_stages(((item,) for item in items), steps, depth=depth)
+    assert done == [(item, *range(stages)) for item in items]
+    assert [clock.name for clock in times] == [name for name, _ in steps]
+    assert all(clock.busy >= 0 and (clock.start <= clock.end or not items) for clock in times)
+    assert not stage_threads()
+
+
+class Broken(Exception):
+    pass
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 4), st.integers(1, 3), st.data())
+def test_the_failure_of_a_stage_is_the_callers_and_ends_everything(stages, depth, data):
+    where, at = data.draw(st.integers(0, stages - 1)), data.draw(st.integers(0, 30))
+    seen: list[list[int]] = [[] for _ in range(stages)]
+
+    def step(k):
+        def run(item):
+            seen[k].append(item)
+            if (k, item) == (where, at):
+                raise Broken(f"stage {k}, item {item}")
+            return item
+
+        return run
+
+    with pytest.raises(Broken, match=f"^stage {where}, item {at}$"):
+        pipeline.run_stages(range(10_000), [(f"s{k}", step(k)) for k in range(stages)], depth=depth)
+    assert not stage_threads()
+    assert seen[where] == list(range(at + 1)), "the stage that failed begins no further item"
+    for later in seen[where + 1 :]:
+        assert later == list(range(len(later)))
+        assert len(later) <= at
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 20))
+def test_items_that_fail_leave_no_thread(stages, depth, good):
+    def items():
+        yield from range(good)
+        raise Broken("the source")
+
+    with pytest.raises(Broken, match="the source"):
+        pipeline.run_stages(items(), [(f"s{k}", lambda item: item) for k in range(stages)], depth=depth)
+    assert not stage_threads()
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_no_more_items_are_in_flight_than_promised_and_as_many_as_promised(stages, depth):
+    """The last stage holds its first item back until all the room there is has been filled."""
+    promised = stages * (depth + 1) + 1
+    state = threading.Condition()
+    drawn = finished = most = 0
+
+    def items():
+        nonlocal drawn, most
+        for item in range(4 * promised):
+            with state:
+                drawn += 1
+                most = max(most, drawn - finished)
+                state.notify_all()
+            yield item
+
+    def last(item):
+        nonlocal finished
+        with state:
+            assert state.wait_for(lambda: drawn >= promised, timeout=60), f"only {drawn} of {promised} were let in"
+            finished += 1
+        return item
+
+    steps = [(f"s{k}", lambda item: item) for k in range(stages - 1)]
+    done, _ = pipeline.run_stages(items(), [*steps, ("last", last)], depth=depth)
+    assert done == list(range(4 * promised))
+    assert most == promised

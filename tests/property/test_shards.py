@@ -1,0 +1,106 @@
+"""Shards: encode and decode are one another's inverse, and a source is cut into equal ones."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from data_catalog.nouns import Dataset
+from infra import keys, ledger, shards, sources, spool, storage
+from tasks.cut_shards import cut_shards
+
+pytestmark = pytest.mark.property
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64")
+ARRAYS = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=4, max_side=9))
+)
+
+
+@given(ARRAYS, st.data())
+def test_a_shard_gives_back_what_it_was_made_of(x, data):
+    ids = pa.array(data.draw(st.lists(st.text(max_size=20), min_size=len(x), max_size=len(x))), pa.string())
+    plain = shards.encode(ids, x)
+    back_ids, back = shards.decode(plain)
+    assert back_ids.equals(ids)
+    assert back.dtype == x.dtype
+    np.testing.assert_array_equal(back, x)
+    assert shards.encode(back_ids, back) == plain, "the name of a shard must follow from its content"
+
+
+@given(ARRAYS.filter(lambda x: len(x) > 1))
+def test_how_an_array_lies_in_memory_does_not_change_its_name(x):
+    ids = pa.array([str(row) for row in range(len(x))])
+    assert shards.encode(ids, np.asfortranarray(x)) == shards.encode(ids, x)
+    assert shards.encode(ids[::2], x[::2]) == shards.encode(ids[::2], x[::2].copy())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store on this disk instead of a server: the same keys, the same bytes."""
+    store = storage.open_store("property-tests")
+    folder = tmp_path_factory.mktemp("store")
+    store._fs = DirFileSystem(str(folder), fsspec.filesystem("file", auto_mkdir=True))
+    return store
+
+
+def dataset_of(shard_rows: int) -> Dataset:
+    return Dataset.model_validate(
+        {
+            "name": "made-up",
+            "description": "",
+            "license": "",
+            "format": "npy",
+            "shard_rows": shard_rows,
+            "sources": [{"site": "a", "uri": "unused"}],
+            "record": {"shape": [3], "dtype": "int32"},
+        }
+    )
+
+
+@settings(max_examples=25)
+@given(rows=st.integers(1, 200), shard_rows=st.integers(1, 70), block=st.integers(1, 90))
+def test_shards_of_a_source_are_equal_to_within_a_row(store, tmp_path_factory, rows, shard_rows, block):
+    home = tmp_path_factory.mktemp("home")
+    x = np.arange(rows * 3, dtype=np.int32).reshape(rows, 3)
+    ids = sources.record_ids("a", np.arange(rows))
+    labels = pa.array([str(row % 4) for row in range(rows)])
+    parts = (slice(start, start + block) for start in range(0, rows, block))
+    path = home / "sites" / "a" / "spool" / "batch.arrow"
+    blocks = (sources.Records(ids[part], x[part], labels[part], None) for part in parts)
+    assert spool.write(path, blocks, []) == rows
+
+    index = cut_shards(dataset_of(shard_rows), "a", "print", path, home, store.bucket)
+
+    sizes = [shard.rows for shard in index.shards]
+    assert sum(sizes) == rows
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == ceil(rows / shard_rows)
+    assert [shard.first_row for shard in index.shards] == [0, *np.cumsum(sizes)[:-1]]
+    batch = spool.Spool(path)
+    for shard in index.shards:
+        part = slice(shard.first_row, shard.first_row + shard.rows)
+        some_ids, some, some_labels, some_splits = batch.read(shard.first_row, shard.rows)
+        np.testing.assert_array_equal(some, x[part])
+        assert some_ids.equals(ids[part])
+        assert some_labels.equals(labels[part])
+        assert some_splits.null_count == shard.rows
+        plain = shards.encode(some_ids, some)
+        assert (shards.digest(plain), len(plain)) == (shard.digest, shard.bytes)
+    # the two indexes that it stored say the same
+    key = keys.shard_index("made-up", "a")
+    assert ledger.read_index(store.get(key), key) == index
+    assert cut_shards(dataset_of(shard_rows), "a", "print", None, home, store.bucket) == index
+    store.get_file(keys.record_index("made-up", "a"), home / "records.parquet")
+    with pq.ParquetFile(home / "records.parquet") as records:
+        assert [records.metadata.row_group(i).num_rows for i in range(records.num_row_groups)] == sizes
+        assert records.read()["record_id"].combine_chunks().equals(ids)

@@ -1,0 +1,131 @@
+"""The plan's choices that need no store: the codec for a link, and a placement's edges."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from data_catalog.errors import PlanError
+from data_catalog.nouns import CodecTrial, Profile
+from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
+from infra.placement.makespan import predict
+from tasks.plan_placement import choose_codec
+
+pytestmark = pytest.mark.unit
+
+TRIALS = [
+    CodecTrial(codec="none", ratio=1, compress_bytes_per_second=9e9, decompress_bytes_per_second=9e9),
+    CodecTrial(codec="fast", ratio=2, compress_bytes_per_second=4e8, decompress_bytes_per_second=9e8),
+    CodecTrial(codec="small", ratio=8, compress_bytes_per_second=2e6, decompress_bytes_per_second=9e8),
+]
+
+
+def profile(up: float, down: float) -> Profile:
+    return Profile(
+        site="a",
+        host="h",
+        cores=1,
+        memory_bytes=1,
+        disk_free_bytes=1,
+        up_bytes_per_second=up,
+        down_bytes_per_second=down,
+        latency_seconds=0,
+        dispatch_seconds=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "codec"),
+    [
+        (1e10, 1e10, "none"),  # compressing would be the slowest step
+        (1e8, 1e10, "fast"),  # the slower direction counts
+        (1e10, 1e8, "fast"),
+        (1e5, 1e5, "small"),  # on a slow link only the ratio counts
+    ],
+)
+def test_the_codec_whose_slowest_step_is_fastest_is_chosen(up, down, codec):
+    assert choose_codec(TRIALS, profile(up, down)) == codec
+    assert choose_codec(TRIALS[::-1], profile(up, down)) == codec
+
+
+def site(name: str, **changes) -> PlaceSite:
+    plain = PlaceSite(
+        name=name,
+        cloud=name == "cloud",
+        host=name,
+        host_cores=4,
+        threads=1,
+        seconds_per_row=1e-3,
+        startup_seconds=0,
+        dispatch_seconds=0,
+        latency_seconds=0,
+        up=1e12,
+        down=1e12,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def origin(name: str, **changes) -> PlaceOrigin:
+    return dataclasses.replace(PlaceOrigin(site=name, shards=10, rows=100, bytes=1e6, resident=False), **changes)
+
+
+def place(sites, origins, escalation=0.0, record_bytes=100.0):
+    problem = Problem(sites=tuple(sites), origins=tuple(origins), escalation=escalation, record_bytes=record_bytes)
+    return RULES.get("makespan").place(problem)
+
+
+def test_residents_whose_site_is_not_in_the_run_are_named_with_the_remedy():
+    with pytest.raises(
+        PlanError, match="the shards of b must stay there, but b is not among the sites; add it with --site"
+    ):
+        place([site("a"), site("cloud")], [origin("a"), origin("b", resident=True)])
+
+
+def test_escalation_needs_a_cloud():
+    with pytest.raises(PlanError, match="needs a cloud site"):
+        place([site("a")], [origin("a")], escalation=0.1)
+    assert place([site("a")], [origin("a")]).counts == {("a", "a"): 10}
+
+
+def test_work_is_shared_in_proportion_to_speed():
+    solution = place([site("a"), site("b", seconds_per_row=4e-3)], [origin("a")])
+    assert solution.counts == {("a", "a"): 8, ("a", "b"): 2}
+    assert solution.seconds == pytest.approx(0.8)
+
+
+def test_a_slow_link_keeps_shards_at_home():
+    assert place([site("a", up=1e5), site("b")], [origin("a")]).counts == {("a", "a"): 10}
+    assert place([site("a"), site("b", down=1e5)], [origin("a")]).counts == {("a", "a"): 10}
+
+
+def test_a_start_that_takes_longer_than_the_work_is_not_worth_it():
+    assert place([site("a"), site("b", startup_seconds=5)], [origin("a")]).counts == {("a", "a"): 10}
+
+
+def test_sites_of_one_machine_share_its_cores():
+    """Two sites on one core are no faster than one, so nothing moves."""
+    together = [site("a", host="h", host_cores=1), site("b", host="h", host_cores=1)]
+    assert place(together, [origin("a")]).counts == {("a", "a"): 10}
+
+
+def test_all_in_the_cloud_where_that_saves_the_second_part():
+    sites = [site("a", seconds_per_row=2e-3), site("cloud", dispatch_seconds=1)]
+    solution = place(sites, [origin("a")], escalation=0.5)
+    assert solution.counts == {("a", "cloud"): 10}
+    assert solution.seconds == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "seconds"),
+    [
+        ({("a", "a"): 10}, 1 + 0.5),  # the work, then half the rows again in the cloud
+        ({("a", "cloud"): 10}, 1.0),
+        ({("a", "a"): 5, ("a", "b"): 5}, 0.5 + 0.5),
+        ({("a", "b"): 10}, 5 + 0.5),  # ten million bytes up a's link
+    ],
+)
+def test_a_prediction_counts_the_work_the_links_and_the_second_part(counts, seconds):
+    sites = (site("a", up=2e6 if counts == {("a", "b"): 10} else 1e12), site("b"), site("cloud"))
+    problem = Problem(sites=sites, origins=(origin("a"),), escalation=0.5, record_bytes=1)
+    assert predict(problem, counts)[0] == pytest.approx(seconds)

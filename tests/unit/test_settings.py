@@ -1,0 +1,73 @@
+"""Settings: what the environment may say, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_catalog.errors import SettingError
+from infra.settings import inherited, read_settings
+
+pytestmark = pytest.mark.unit
+
+KNOWN = (
+    "CLOUDEDGE_HOME",
+    "CLOUDEDGE_BUCKET",
+    "CLOUDEDGE_DASK",
+    "CLOUDEDGE_CATALOG",
+    "AWS_ENDPOINT_URL",
+    "PREFECT_API_URL",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch):
+    for name in KNOWN:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_variables_everything_is_local(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    settings = read_settings()
+    assert settings.home == Path("/home/someone/.local/share/cloudedge")
+    assert (settings.bucket, settings.endpoint_url, settings.prefect_api_url, settings.dask_address) == (None,) * 4
+    assert settings.catalog_folders == ()
+
+
+def test_what_is_set_is_read(monkeypatch):
+    values = ("~/h", "bucket", "tcp://d:1", "/a:/b/c:", "http://s3:9000", "http://p/api")
+    monkeypatch.setenv("HOME", "/home/someone")
+    for name, value in zip(KNOWN, values, strict=True):
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    assert settings.home == Path("/home/someone/h")
+    assert (settings.bucket, settings.dask_address) == ("bucket", "tcp://d:1")
+    assert settings.catalog_folders == (Path("/a"), Path("/b/c"))
+    assert (settings.endpoint_url, settings.prefect_api_url) == ("http://s3:9000", "http://p/api")
+    assert inherited()["CLOUDEDGE_BUCKET"] == "bucket"
+
+
+def test_a_relative_home_does_not_depend_on_later_changes_of_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLOUDEDGE_HOME", "here")
+    assert read_settings().home == tmp_path / "here"
+
+
+def test_an_empty_variable_is_not_set(monkeypatch):
+    for name in KNOWN:
+        monkeypatch.setenv(name, "")
+    assert read_settings().bucket is None
+    assert read_settings().catalog_folders == ()
+
+
+def test_half_a_pair_is_refused(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3:9000")
+    with pytest.raises(SettingError, match=r"AWS_ENDPOINT_URL is set but CLOUDEDGE_BUCKET is not; .*unset both"):
+        read_settings()
+
+
+def test_a_bucket_that_s3_would_refuse_is_refused_here(monkeypatch):
+    monkeypatch.setenv("CLOUDEDGE_BUCKET", "ab")
+    with pytest.raises(SettingError, match="CLOUDEDGE_BUCKET='ab' is too short"):
+        read_settings()
