@@ -26,7 +26,8 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
     if catalog:
-        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(str(folder.absolute()) for folder in catalog)})
+        folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
+        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
     found = settings.read_settings()
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")

@@ -394,7 +394,7 @@ class Report(Noun):
 
     schema_version: int = REPORT_SCHEMA_VERSION
     run_id: str
-    status: Literal["complete", "failed"]
+    status: Literal["complete"]
     dataset: Name
     model: Name
     model_version: str

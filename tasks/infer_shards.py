@@ -78,7 +78,9 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
             engine.escalate_known, blocks(known), threads=order.threads, address=dask_address, done=collect
         )
         if dask_address:
-            compute.map_blocks(engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect)
+            compute.map_blocks(
+                engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect
+            )
         else:  # one block more than may compute at once
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)
             answer = partial(engine.run_block, predictors=predictors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -113,7 +114,7 @@ def plan_placement(
         predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
         predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, threshold, problem.record_bytes),
-        reasons=solution.reasons,
+        reasons=solution.reasons | _reasons_to_rest(placements),
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     for site, _ in known.values():
@@ -170,6 +171,13 @@ def work_order(plan: Plan, site: Site) -> WorkOrder:
         ),
         escalation=escalation if site.tier == "edge" else None,
     )  # fmt: skip
+
+
+def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:
+    """By site: why it has nothing to compute, where the ledger holds all that it would answer."""
+    working = {p.site for p in placements if not p.reused}
+    counts = Counter(p.site for p in placements if p.site not in working)
+    return {name: f"the ledger holds the results of its {count} shards" for name, count in counts.items()}
 
 
 def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], threshold: Cascade) -> float:
@@ -287,6 +295,8 @@ def _predict_wan_bytes(
     """
     total = 0.0
     for p in placements:
+        result = RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows if known[p.site][0].tier == "edge" else 0
+        total += result  # written once; read again by a run that finds it there
         if p.reused:
             continue
         (origin, _), (site, _) = known[p.shard.origin], known[p.site]
@@ -294,7 +304,7 @@ def _predict_wan_bytes(
         left = origin.tier == "edge" and (site is not origin or not origin.shards_on_premises)
         total += packed if left else 0
         if site.tier == "edge":
-            total += threshold.escalation * packed + RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows
+            total += threshold.escalation * packed
             total += packed if site is not origin or not site.shards_on_premises else 0
     return int(total)
 

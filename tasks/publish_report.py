@@ -38,7 +38,7 @@ def publish_report(report: Report) -> None:
     ]
     lines += ["", f"Over the links: {report.wan_bytes:,} bytes; sending all rows raw: {report.raw_bytes:,}."]
     create_markdown_artifact("\n".join(lines), key="report", description=f"Report of {report.run_id}")
-    svg = charts.timeline(report.spans, report.started).encode()
+    svg = charts.timeline(report.spans).encode()
     url = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     create_image_artifact(image_url=url, key="timeline", description=f"What ran where in {report.run_id}")
 

@@ -105,7 +105,7 @@ def build_report(
 
 def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -> SiteReport:
     mine = [receipt for receipt in receipts if receipt.site == site.name]
-    crossed = sum(receipt.wan_in + receipt.wan_out for receipt in mine) if site.tier == "edge" else 0
+    crossed = sent + sum(receipt.wan_in + receipt.wan_out for receipt in mine) if site.tier == "edge" else 0
     return SiteReport(
         name=site.name,
         tier=site.tier,
@@ -115,7 +115,7 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -
         predicted_seconds=plan.predicted_site_seconds.get(site.name, 0.0),
         bytes_in=sum(receipt.bytes_in for receipt in mine),
         bytes_out=sum(receipt.bytes_out for receipt in mine),
-        wan_bytes=crossed + sent,
+        wan_bytes=crossed,
         computed_results=sum(receipt.computed_results for receipt in mine),
         reused_results=sum(receipt.reused_results for receipt in mine),
         reason=plan.reasons.get(site.name, ""),

@@ -70,3 +70,17 @@ def up_store(up_variables, monkeypatch):
 def quick_run(up_home) -> dict[str, Any]:
     """The report of the quick model's first run on the shared servers."""
     return up_home.run("--model", "quick")
+
+
+@pytest.fixture
+def prefect_client(up_variables):
+    """A client of the shared Prefect server."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    here = {
+        PREFECT_API_URL: up_variables["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: up_variables["PREFECT_API_AUTH_STRING"],
+    }
+    with temporary_settings(here), get_client(sync_client=True) as client:
+        yield client

@@ -26,8 +26,13 @@ COLOURS = {
 OTHER = "#b0a59a"
 
 
-def timeline(spans: Sequence[Span], start: float) -> str:
-    """Bars of work by site over seconds since `start`; one lane for each stage that a site had."""
+def timeline(spans: Sequence[Span]) -> str:
+    """Bars of work by site over seconds; one lane for each stage that a site had.
+
+    Training is left out: it takes a hundred times as long as all the rest, and happens once.
+    """
+    spans = [span for span in spans if span.stage != "train"]
+    start = min((span.start for span in spans), default=0.0)
     lanes = list(
         dict.fromkeys(
             (span.site, span.stage) for span in sorted(spans, key=lambda s: (s.site != "coordinator", s.site, s.start))

@@ -33,7 +33,7 @@ def render(report: Report, gallery: Sequence[Mapping[str, Any]] = ()) -> str:
         started=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.started)),
         reduction=reduction,
         reduction_note=note,
-        timeline=Markup(charts.timeline(report.spans, report.started)),
+        timeline=Markup(charts.timeline(report.spans)),
         accuracies=Markup(charts.accuracies(report.accuracy, report.accuracy_interval)),
         bars=Markup(
             charts.bars(

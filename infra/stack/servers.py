@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -181,13 +181,12 @@ def _prepared(path: Path) -> IO[str]:
 
 
 @contextmanager
-def running(found: Settings, *, usual_ports: bool = False) -> Iterator[Running]:
+def running(found: Settings, *, usual_port: bool = False) -> Iterator[Running]:
     """Start what is not configured (`Running.wait` says when it answers), and stop it at the end.
 
     Args:
         found: the settings; say what is configured.
-        usual_ports: try Prefect's and MinIO's own ports first, for people; else any, so that two stacks that
-            start at once do not want the same.
+        usual_port: try Prefect's own port first, which people know; else any.
 
     Raises:
         StoreFull: the disk has too little space to begin.
@@ -199,19 +198,16 @@ def running(found: Settings, *, usual_ports: bool = False) -> Iterator[Running]:
             f"only {free >> 20} MiB are free at {home}, too little for the local store; free some space, or set CLOUDEDGE_HOME"
         )
     access, secret, auth = credentials(home)
-    state = State(
-        os.getpid(),
-        "" if found.bucket else f"http://127.0.0.1:{_free_port(9000 if usual_ports else 0)}",
-        "" if found.prefect_api_url else f"http://127.0.0.1:{_free_port(4200 if usual_ports else 0)}",
-        access,
-        secret,
-        auth,
-    )
-    up = Running(state, home)
+    up = Running(State(os.getpid(), "", "", access, secret, auth), home)
     try:
-        if state.prefect_url:
-            up.processes["prefect"] = _start_prefect(up)
-        if state.s3_url:
+        if not found.prefect_api_url:
+            # It takes seconds to listen, so its socket is bound here and handed over: nobody takes the port meanwhile.
+            with _listening_socket(4200 if usual_port else 0) as listening:
+                up.state = replace(up.state, prefect_url=f"http://127.0.0.1:{listening.getsockname()[1]}")
+                up.processes["prefect"] = _start_prefect(up, listening.fileno())
+        if not found.bucket:
+            with _listening_socket(0) as listening:
+                up.state = replace(up.state, s3_url=f"http://127.0.0.1:{listening.getsockname()[1]}")
             up.processes["s3"] = _start_gateway(up)
         yield up
     finally:
@@ -271,11 +267,11 @@ def _start_gateway(up: Running) -> subprocess.Popen[bytes]:
     return _spawn(command, keys, log)
 
 
-def _start_prefect(up: Running) -> subprocess.Popen[bytes]:
+def _start_prefect(up: Running, listening: int) -> subprocess.Popen[bytes]:
     """Prefect's server and UI in one process."""
     host, _, port = up.state.prefect_url.removeprefix("http://").partition(":")
     command = [
-        sys.executable, "-m", "uvicorn", "--factory", "infra.stack.prefect_app:create_app", "--host", host, "--port", port,
+        sys.executable, "-m", "uvicorn", "--factory", "infra.stack.prefect_app:create_app", "--fd", str(listening),
         "--log-level", "warning", "--timeout-graceful-shutdown", "3",
     ]  # fmt: skip
     variables = {
@@ -291,10 +287,10 @@ def _start_prefect(up: Running) -> subprocess.Popen[bytes]:
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
     }
-    return _spawn(command, variables, up.log("prefect"))
+    return _spawn(command, variables, up.log("prefect"), listening)
 
 
-def _spawn(command: list[str], extra: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], extra: dict[str, str], log: Path, *handed_over: int) -> subprocess.Popen[bytes]:
     parent = os.getpid()
 
     def die_with_parent() -> None:
@@ -307,7 +303,7 @@ def _spawn(command: list[str], extra: dict[str, str], log: Path) -> subprocess.P
     with log.open("ab") as output:
         return subprocess.Popen(
             command, env=settings.inherited() | extra, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent, cwd="/",
+            preexec_fn=die_with_parent, cwd="/", pass_fds=handed_over,
         )  # fmt: skip
 
 
@@ -340,16 +336,18 @@ def answers(url: str, auth: str = "") -> bool:
         return False
 
 
-def _free_port(wanted: int) -> int:
-    """The wanted port if it is free, else any."""
+def _listening_socket(wanted: int) -> socket.socket:
+    """A listening socket at the wanted port of the loopback if it is free, else at any."""
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was ours a moment ago
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was ours a moment ago
+        try:
+            listening.bind(("127.0.0.1", port))
+            listening.listen(128)
+        except OSError:
+            listening.close()
+            continue
+        return listening
     raise StackError("no free port on 127.0.0.1; close some programs")
 
 

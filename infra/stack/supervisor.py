@@ -18,7 +18,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     found = read_settings()
     try:
-        with servers.locked(found.home), servers.running(found, usual_ports=True) as up:
+        with servers.locked(found.home), servers.running(found, usual_port=True) as up:
             up.wait()
             servers.write_state(found.home, up.state)
             try:

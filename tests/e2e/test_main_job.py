@@ -133,25 +133,15 @@ def test_a_tighter_bound_computes_only_what_it_escalates(quick_run, up_home):
     assert report["accuracy"]["edge_only"] == quick_run["accuracy"]["edge_only"]
 
 
-def test_the_runs_page_tells_the_story(quick_run, up_variables, up_store):
+def test_the_runs_page_tells_the_story(quick_run, prefect_client):
     """In Prefect: a run named by what it does, a sub-flow a site, the stages as tasks, and three artifacts."""
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    here = {
-        PREFECT_API_URL: up_variables["PREFECT_API_URL"],
-        PREFECT_API_AUTH_STRING: up_variables["PREFECT_API_AUTH_STRING"],
-    }
-    with temporary_settings(here), get_client(sync_client=True) as client:
-        named = FlowRunFilter(name=FlowRunFilterName(any_=[quick_run["flow_run"]]))
-        runs = client.read_flow_runs(flow_run_filter=named)
-        assert all(run.state is not None and run.state.is_completed() for run in runs)
-        every = client.read_flow_runs()
-        assert {"edge-1 answers its shards", "cloud answers escalated rows", "measure edge-2"} <= {
-            run.name for run in every
-        }
-        tasks = {run.name for run in client.read_task_runs(flow_run_filter=named)}
-        assert {"preprocess edge-1", "partition edge-2", "compress edge-3", "train quick"} <= tasks
-        keys = {artifact.key for artifact in client.read_artifacts()}
-    assert {"plan", "report", "timeline"} <= keys
+    named = FlowRunFilter(name=FlowRunFilterName(any_=[quick_run["flow_run"]]))
+    runs = prefect_client.read_flow_runs(flow_run_filter=named)
+    assert any(run.state is not None and run.state.is_completed() for run in runs)
+    every = {run.name for run in prefect_client.read_flow_runs()}
+    assert {"edge-1 answers its shards", "cloud answers escalated rows", "measure edge-2"} <= every
+    tasks = {run.name for run in prefect_client.read_task_runs(flow_run_filter=named)}
+    assert {"preprocess edge-1", "partition edge-2", "compress edge-3", "train quick"} <= tasks
+    assert {"plan", "report", "timeline"} <= {artifact.key for artifact in prefect_client.read_artifacts()}

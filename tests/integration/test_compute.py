@@ -14,9 +14,15 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def scheduler():
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster:
-        yield cluster.scheduler_address
+def scheduler(up_variables):
+    """A cluster whose workers have the store's variables: credentials never travel with the work."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in up_variables.items():
+            patch.setenv(name, value)
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+        ) as cluster:
+            yield cluster.scheduler_address
 
 
 @pytest.fixture

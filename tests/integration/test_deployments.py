@@ -26,17 +26,19 @@ def test_its_entry_point_is_a_flow(deployment):
         assert name in flow.parameters.properties
 
 
-def test_the_nightly_run_is_scheduled(up_home, up_variables, tmp_path):
+def test_the_nightly_run_is_scheduled(up_home, up_variables, prefect_client, tmp_path):
     """Deployed as the file says, on a server that reads its own database: a broken pin shows here."""
     variables = environment(up_home.path, **{k: v for k, v in up_variables.items() if k != "CLOUDEDGE_HOME"})
-    prefect = [sys.executable, "-m", "prefect"]
-
-    def call(*arguments: str) -> str:
-        done = subprocess.run([*prefect, *arguments], env=variables, cwd=tmp_path, capture_output=True, text=True)
+    for arguments in (
+        ["work-pool", "create", "cloudedge", "--type", "process"],
+        ["--no-prompt", "deploy", "--prefect-file", str(FILE), "--all"],
+    ):
+        command = [sys.executable, "-m", "prefect", *arguments]
+        done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    call("work-pool", "create", "cloudedge", "--type", "process")
-    call("--no-prompt", "deploy", "--prefect-file", str(FILE), "--all")
-    assert {"collaborate/nightly", "site/order", "probe/measure"} <= set(call("deployment", "ls").split())
-    wait_for("a scheduled run", lambda: "Scheduled" in call("flow-run", "ls", "--state", "Scheduled"), 60)
+    deployed = {deployment.name: deployment for deployment in prefect_client.read_deployments()}
+    assert set(deployed) == {deployment["name"] for deployment in DEPLOYMENTS}
+    wait_for("a scheduled run", lambda: [
+        run for run in prefect_client.read_flow_runs()
+        if run.deployment_id == deployed["nightly"].id and run.state is not None and run.state.is_scheduled()
+    ], 60)  # fmt: skip
