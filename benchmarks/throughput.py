@@ -24,8 +24,8 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -38,6 +38,12 @@ from infra.codecs import CODECS
 from infra.settings import read_settings
 from infra.stack import using_stack
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HOME = ROOT / ".cloudedge" / "bench"
 DATASET, SITE, CODEC = "jittered-digits", "bench", "zstd"
 SHARD_ROWS = 32768  # 25 MiB: what one object costs in requests is then little beside its rows
@@ -46,7 +52,6 @@ IMAGES = 32 * SHARD_ROWS
 REPEATS = 3  # before Ray's turn, and as many after it
 THREADS = 2
 BOUND = 0.01  # of accuracy, from which the threshold of escalation follows
-MEMORY_SHARDS = 16  # of the smaller run: more than are ever in flight
 CHUNK = 8192  # rows whose classes and confidences the bare loop computes at a time
 RAY_LOCK = ROOT / "requirements" / "ray.txt"
 RAY_WAYS = [("read", None), ("read", 4096), ("keys", None), ("keys", 4096), ("by hand", None)]
@@ -277,7 +282,7 @@ def bare(model: bytes, card: VariantCard, x: np.ndarray[Any, Any], batch: int) -
 
     edges = np.linspace(0, len(x), THREADS + 1).astype(int).tolist()
     begun = time.perf_counter()
-    threads = [threading.Thread(target=loop, args=pair) for pair in zip(edges, edges[1:], strict=False)]
+    threads = [threading.Thread(target=loop, args=pair) for pair in pairwise(edges)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -325,7 +330,7 @@ def site(job: dict[str, Any], times: int = 1) -> float:
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:
     """Peak of resident memory of this process when it has done an order."""
-    site(job | {"shards": job["shards"][:MEMORY_SHARDS]}, job["times"])
+    site(job, job["times"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
 
@@ -369,7 +374,20 @@ def ray_environment() -> Path | None:
         return python
     steps = [
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(RAY_LOCK)],
+        [str(python), "-m", "pip", "install", "--quiet", "uv>=0.8"],
+        [
+            str(python),
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(python),
+            "--require-hashes",
+            "-r",
+            str(RAY_LOCK),
+        ],
     ]
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, check=False)
@@ -405,7 +423,7 @@ def explain(metrics: dict[str, float | None], ways: list[dict[str, Any]], images
         f"Of an image the bare loop takes {spent['bare']:.1f} µs of one core, the site {spent['site']:.1f} µs and the S3"
         f" server for it {spent['store']:.1f} µs.",
         "",
-        f"Memory: peak of a fresh process for {MEMORY_SHARDS * SHARD_ROWS:,} images and for ten times as many.",
+        f"Memory: peak of a fresh process for {images:,} images and for ten times as many.",
     ]
     if ways:
         lines += [
