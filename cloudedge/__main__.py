@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -108,8 +109,12 @@ def main() -> NoReturn:
         _fail("interrupted; what was computed is kept, run again to go on", INTERRUPTED)
     except BrokenPipeError:
         os._exit(1)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(error):
+            _fail(f"no space left on this disk ({_one_line(error)}); free some and run again: what was done is kept", 1)
+        _unexpected(error)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {_one_line(error)}; this is unexpected, the details are in {_keep(error)}", 1)
+        _unexpected(error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -121,13 +126,18 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _keep(error: BaseException) -> Any:
+def _unexpected(error: Exception) -> NoReturn:
+    """What nobody foresaw goes to a file, not to the screen."""
     from infra.settings import read_settings
 
     log = read_settings().home / "logs" / "cloudedge.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("".join(traceback.format_exception(error)))
-    return log
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)))
+        details = f"the details are in {log}"
+    except OSError as problem:
+        details = f"the details could not be written to {log} ({problem})"
+    _fail(f"{type(error).__name__}: {_one_line(error)}; this is unexpected, {details}", 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -32,6 +32,7 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
     entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
+    servers.prepare_home(found.home)
     with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):

@@ -35,7 +35,6 @@ def quiet(log: Path) -> Iterator[IO[str]]:
         StoreFull: the log cannot be written.
     """
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     except OSError as error:
         raise StoreFull(f"{log} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error

@@ -50,7 +50,7 @@ class Source(Noun):
     site: Name
     uri: str
     rows: Rows | None = None
-    name: str = ""  # default: the site's name
+    name: Name = ""  # default: the site's name
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +100,7 @@ class Dataset(Noun):
     sources: tuple[Source, ...] = Field(min_length=1)
     record: Schema
     transforms: tuple[Transform, ...] = ()
-    splits: dict[Split, float] = Field(default_factory=dict)
+    splits: dict[Split, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
     shard_rows: int = Field(default=8192, ge=1)
     # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
@@ -219,6 +219,11 @@ class VariantCard(Noun):
     agreement: float  # with the cloud variant, on the validation rows
     made_seconds: float
 
+    @property
+    def answering(self) -> str:
+        """What the variant's answers depend on, for their names: its bytes, and the temperature of its confidence."""
+        return f"{self.digest}@{self.temperature!r}"
+
 
 class VariantSpeed(Noun):
     """How fast one site runs one variant, measured through the engine's own runtime."""
@@ -286,6 +291,7 @@ class Plan(Noun):
     variants: dict[Tier, VariantCard]
     batch_sizes: dict[str, int]  # by site
     placements: tuple[Placement, ...]
+    fingerprints: dict[str, str]  # by source: of the index that the placements are from
     predicted_seconds: float
     predicted_site_seconds: dict[str, float]
     predicted_wan_bytes: int
@@ -310,7 +316,7 @@ class EscalationOrder(Noun):
     threshold: float
     temperature: float
     codec: str
-    cloud_variant: str  # digest
+    cloud_variant: str  # `VariantCard.answering`
     preprocessing: str
 
 

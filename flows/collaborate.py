@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.nouns import Placement, Profile, Receipt, Report, Site
+from data_catalog.nouns import Dataset, Model, Placement, Profile, Receipt, Report, Site
 from flows.fulfil import fulfil
 from flows.probe import probe
 from infra import keys
@@ -21,6 +21,7 @@ from infra.progress import Stopwatch
 from infra.settings import read_settings
 from infra.sites import read_profile
 from infra.storage import open_store
+from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
@@ -55,25 +56,33 @@ def collaborate(
         CloudEdgeError: what stopped the run; results committed so far stay, so the next run goes on.
     """
     settings = read_settings()
-    home, bucket = settings.home, settings.required_bucket()
+    bucket = settings.required_bucket()
     catalog = Catalog(settings.catalog_folders)
     batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
+    with workspace(settings.home) as work:
+        return _run(batch, network, school, where, bound, work, bucket)
+
+
+def _run(
+    batch: Dataset, network: Model, school: Dataset, where: list[Site], bound: float, work: Path, bucket: str
+) -> Report:
+    """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
 
     with watch.stage("train"):
-        cards = train_model_task(network, school, home, bucket)
+        cards = train_model_task(network, school, work, bucket)
 
     spools: dict[str, Path | None] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, home, bucket)
+            prepared = preprocess_source_task(batch, source, work, bucket)
         spools[source] = prepared.spool
         with watch.stage("partition", batch.source(source).site):
-            return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, home, bucket)
+            return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
 
     indexes = side_by_side(prepare, [source.name for source in batch.sources])
 
@@ -128,7 +137,7 @@ def collaborate(
     refine_profiles_task(profiles, dispatch, receipts, cards, bucket)
 
     with watch.stage("aggregate"):
-        totals = aggregate_results_task(plan, batch, network, receipts, home, bucket)
+        totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
     report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
     publish_report_task(report)

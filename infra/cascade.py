@@ -93,8 +93,9 @@ def choose_threshold(
     enough = right[cuts] >= cloud_right.sum() - allowance * rows - 1e-9
     failing = np.flatnonzero(~enough)
     cut = int(cuts[failing[-1] + 1 if len(failing) else 0])
+    threshold = (sorted_confidence[cut] if cut < rows else NEVER_SURE) if cut else 0.0  # nothing escalates
     return Cascade(
-        threshold=float(sorted_confidence[cut]) if cut < rows else NEVER_SURE,
+        threshold=float(threshold),
         temperature=temperature,
         bound=bound,
         allowance=allowance,

@@ -2,8 +2,8 @@
 
 Inside one Prefect task: a task run costs the orchestrator tens of milliseconds, a block here under two.
 Threads are Dask's own threaded scheduler, which costs nothing to start; a cluster is reached by its address.
-There `allowed-failures` is 1, so a block that kills its worker fails by itself and takes no other block along.
-Results go to the store, never through the scheduler.
+A cluster's scheduler is best started with `DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=1`, so that a block which
+kills its worker is tried once more, not three times. Results go to the store, never through the scheduler.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from data_catalog.errors import SiteFailed
+from data_catalog.errors import SettingError, SiteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 Block = TypeVar("Block")
 Done = TypeVar("Done")
 
-_CLUSTER = {
-    "distributed.scheduler.allowed-failures": 1,
-    "distributed.scheduler.no-workers-timeout": "60s",
-    "distributed.admin.tick.limit": "60s",
-    "logging.distributed": "error",
-}
+WORKER_SECONDS = 30  # how long a scheduler may be without a worker
 
 
 def map_blocks(
@@ -81,25 +76,33 @@ def _in_threads(
 def _on_cluster(
     function: Callable[[Block], Done], blocks: Sequence[Block], address: str, done: Callable[[Done], None]
 ) -> None:
-    import dask
     from distributed import Client, KilledWorker, as_completed
 
-    with dask.config.set(_CLUSTER):
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (ValueError, TypeError) as error:
+        raise SettingError(
+            f"CLOUDEDGE_DASK={address!r} is no address of a scheduler ({error}); write tcp://host:8786"
+        ) from error
+    except OSError as error:
+        raise SiteFailed(
+            f"the Dask scheduler at {address} gave no answer; start it, or unset CLOUDEDGE_DASK to use threads"
+        ) from error
+    with client, client.as_current():
         try:
-            client = Client(address, timeout="10s", set_as_default=False)
-        except OSError as error:
+            client.wait_for_workers(1, WORKER_SECONDS)
+        except TimeoutError as error:
             raise SiteFailed(
-                f"the Dask scheduler at {address} gave no answer; start it, or unset CLOUDEDGE_DASK to use threads"
+                f"the Dask scheduler at {address} has no worker; start one: dask worker {address}"
             ) from error
-        with client, client.as_current():
-            futures = client.map(function, blocks, pure=False, retries=0)
-            try:
-                for future in as_completed(futures):
-                    done(future.result())
-                    future.release()
-            except KilledWorker as error:
-                raise SiteFailed(
-                    f"a block of shards killed its Dask worker ({error}); look at that worker's log"
-                ) from error
-            finally:
-                client.cancel(futures, force=True)
+        futures = client.map(function, blocks, pure=False, retries=0)
+        try:
+            for future in as_completed(futures):
+                done(future.result())
+                future.release()
+        except KilledWorker as error:
+            raise SiteFailed(
+                f"a block of shards killed its Dask worker ({error}); look at that worker's log"
+            ) from error
+        finally:
+            client.cancel(futures, force=True)

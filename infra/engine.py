@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
-from infra import cascade, keys, ledger, pipeline, shards
+from infra import cascade, keys, ledger, memory, pipeline, shards, sites
 from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
+from infra.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -36,11 +37,10 @@ STAGES = ("fetch", "decompress", "infer", "commit")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some shards of a work order, with all that is needed to answer them."""
+    """Some shards of a work order, with all that is needed to answer them: references, for it may travel."""
 
     site: str
     card: VariantCard
-    model: bytes
     batch: int
     escalation: EscalationOrder | None
     shards: tuple[OrderedShard, ...]
@@ -112,7 +112,8 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
 
     Args:
         block: which shards, and how.
-        predictors: shared with the blocks beside it in this process; None: one of its own.
+        predictors: shared with the blocks beside it in this process; None: one of its own, of the variant in this
+            machine's cache or else in the store.
 
     Raises:
         CorruptObject: a shard is not what its name promises.
@@ -120,7 +121,13 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
         StoreError: or a subclass: the store failed.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
-    predictors = predictors or Predictors(block.card, block.model, block.batch, 1)
+    memory.give_back_large_blocks()
+    if predictors is None:
+        folder = read_settings().home / "sites" / block.site
+        model, crossed = sites.cached_model(block.store, block.card, folder)
+        account["bytes_in"] += crossed
+        account["wan_in"] += crossed
+        predictors = Predictors(block.card, model, block.batch, 1)
     waited = 0.0
     escalated: list[Escalated] = []
 
@@ -167,7 +174,8 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
         account["wan_out"] += len(data)
         account["bytes_out"] += len(data)
 
-    _, times = pipeline.run_stages(block.shards, list(zip(STAGES, (fetch, decompress, infer, commit), strict=True)))
+    stages: list[tuple[str, Callable[[Any], Any]]] = list(zip(STAGES, (fetch, decompress, infer, commit), strict=True))
+    _, times = pipeline.run_stages(block.shards, stages, depth=1)  # a shard is large, and one in waiting is enough
     times[STAGES.index("infer")].busy -= waited
     return BlockDone(
         rows=sum(shard.rows for shard in block.shards),
@@ -211,7 +219,8 @@ def escalate_known(block: Block) -> BlockDone:
     """Escalate rows of shards whose results the ledger already holds; nothing is inferred.
 
     A result remembers what was packed from its shard for which threshold. Where that is this order's, only
-    the result is read; for another threshold the shard is read again and the unsure rows are packed anew.
+    the result is read; for another threshold, or if the packed rows are gone from the store, the shard is read
+    again and they are packed anew.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
     escalated: list[Escalated] = []
@@ -220,9 +229,12 @@ def escalate_known(block: Block) -> BlockDone:
     for shard in block.shards if order else ():
         assert order is not None
         key = keys.result(shard.result)
-        result = ledger.read_result(block.store.get(key), key)
+        data = block.store.get(key)
+        account["bytes_in"] += len(data)
+        account["wan_in"] += len(data)
+        result = ledger.read_result(data, key)
         packed = ledger.packed_in(result)
-        if packed is None or (packed.threshold, packed.codec) != (order.threshold, order.codec):
+        if not _is_packed(block.store, order, shard, packed):
             data = block.store.get(shard.key)
             account["bytes_in"] += len(data)
             account["wan_in"] += 0 if shard.local else len(data)
@@ -242,6 +254,13 @@ def escalate_known(block: Block) -> BlockDone:
         startup_seconds=0.0,
         **account,
     )
+
+
+def _is_packed(store: Store, order: EscalationOrder, shard: OrderedShard, packed: ledger.Packed | None) -> bool:
+    """Whether what the result remembers is what the order wants, and is still there."""
+    if packed is None or (packed.threshold, packed.codec) != (order.threshold, order.codec):
+        return False
+    return not packed.rows or store.exists(_escalated(order, shard, packed).key)
 
 
 def failed(site: str, error: BaseException) -> CloudEdgeError:

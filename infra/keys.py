@@ -3,8 +3,8 @@
 ::
 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
-    datasets/<dataset>/index/<source>.parquet              shard index: a row a shard
-    datasets/<dataset>/records/<source>.parquet            record index: id, label, split; a row group a shard
+    datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
+    datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
@@ -29,14 +29,14 @@ def shard(dataset: str, digest: str, codec: str) -> str:
     return f"datasets/{dataset}/shards/{digest}.arrow.{codec}"
 
 
-def shard_index(dataset: str, source: str) -> str:
-    """Key of a source's shard index."""
-    return f"datasets/{dataset}/index/{source}.parquet"
+def shard_index(dataset: str, source: str, fingerprint: str) -> str:
+    """Key of a source's shard index: what a plan was made of stays, whatever later runs cut."""
+    return f"datasets/{dataset}/index/{source}/{fingerprint}.parquet"
 
 
-def record_index(dataset: str, source: str) -> str:
+def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
-    return f"datasets/{dataset}/records/{source}.parquet"
+    return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:
@@ -54,9 +54,9 @@ def result(key: str) -> str:
     return f"results/{key[:2]}/{key}.parquet"
 
 
-def result_name(digest: str, variant_digest: str, preprocessing: str) -> str:
+def result_name(digest: str, answering: str, preprocessing: str) -> str:
     """What a result is called: the digest of what it computes, so that computing it twice changes nothing."""
-    return digest_of("result", digest, variant_digest, preprocessing)
+    return digest_of("result", digest, answering, preprocessing)
 
 
 def escalation(key: str, codec: str) -> str:

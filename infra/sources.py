@@ -46,15 +46,30 @@ def preprocessing_digest(dataset: Dataset) -> str:
     return keys.digest_of("preprocessing", FORMAT_VERSION, dataset.record.model_dump(mode="json"), steps)
 
 
-def source_fingerprint(dataset: Dataset, source: Source, path: Path) -> str:
-    """The name of a source's preprocessed batch: its content, its rows, its splits and the preprocessing."""
+def local_files(dataset: Dataset, source: Source, folder: Path) -> list[Path]:
+    """Local files with the source's content: the one with its records, then those that belong to it.
+
+    Raises:
+        CatalogError: one does not exist or cannot be read.
+    """
+    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    uris = [source.uri, *reader.companions(source.uri, dataset.record)]
+    return [storage.local_copy(uri, folder / source.name) for uri in uris]
+
+
+def content_digest(dataset: Dataset, source: Source, files: Sequence[Path]) -> str:
+    """The name of a source's records before preprocessing: its files, its rows and its splits."""
+    rows = source.rows.model_dump() if source.rows else None
+    return keys.digest_of(
+        [storage.file_digest(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
+    )
+
+
+def source_fingerprint(dataset: Dataset, source: Source, files: Sequence[Path]) -> str:
+    """The name of a source's preprocessed batch: its content, what of it is answered, and the preprocessing."""
     return keys.digest_of(
         "source",
-        storage.file_digest(path),
-        dataset.format,
-        source.name,
-        source.rows.model_dump() if source.rows else None,
-        dataset.splits,
+        content_digest(dataset, source, files),
         dataset.batch,
         dataset.shard_rows,
         preprocessing_digest(dataset),
@@ -97,13 +112,19 @@ def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[
                 ) from error
         if len(x) != int(keep.sum()):
             raise BadRecord(f"dataset {dataset.name}: the transforms changed the number of records of {path}")
-        labels = pa.nulls(len(x), pa.string()) if block.labels is None else pa.array(block.labels[keep], pa.string())
+        labels = pa.nulls(len(x), pa.string()) if block.labels is None else _known(block.labels[keep])
         yield Records(
             record_ids(source.name, rows[keep]),
             np.ascontiguousarray(x),
             labels,
             None if chosen is None else chosen[keep].astype(np.int8),
         )
+
+
+def _known(labels: NDArray[np.str_]) -> pa.Array:
+    """Labels as Arrow strings; an empty one is null."""
+    texts = pa.array(labels, pa.string())
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def record_ids(source: str, rows: NDArray[np.integer]) -> pa.Array:

@@ -210,7 +210,7 @@ def local_copy(uri: str, folder: Path) -> Path:
                 f"{uri}: the package {module!r} is not installed; pip install 'cloudedge[local]'"
             ) from error
     else:
-        path = folder / hashlib.sha256(uri.encode()).hexdigest()[:16] / Path(rest).name
+        path = folder / hashlib.sha256(uri.rpartition("/")[0].encode()).hexdigest()[:16] / Path(rest).name
         path.parent.mkdir(parents=True, exist_ok=True)
         import fsspec
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import LedgerMismatch, ObjectMissing
+from data_catalog.errors import BadRecord, CorruptObject, LedgerMismatch, ObjectMissing
 from data_catalog.nouns import Dataset, Escalated, Model, Placement, Plan, Receipt
 from infra import keys, ledger, pipeline, storage
 from infra.progress import publish
@@ -63,7 +63,7 @@ class _Fetched:
 
 
 def aggregate_results(
-    plan: Plan, dataset: Dataset, model: Model, receipts: Sequence[Receipt], home: Path, bucket: str
+    plan: Plan, dataset: Dataset, model: Model, receipts: Sequence[Receipt], work: Path, bucket: str
 ) -> Totals:
     """Read the plan's results, each once, check them row by row against the record index, and write them out.
 
@@ -72,7 +72,7 @@ def aggregate_results(
         dataset: names the sources; its training split is never scored.
         model: names the classes.
         receipts: say what was escalated.
-        home: where the output is built before it is stored.
+        work: the run's own folder, where the output is built before it is stored.
         bucket: of the store.
 
     Raises:
@@ -85,21 +85,24 @@ def aggregate_results(
     totals = Totals()
     for source in dataset.sources:
         placements = [p for p in plan.placements if p.shard.source == source.name]
-        index_key = keys.record_index(dataset.name, source.name)
-        local = home / "aggregate" / f"{source.name}-records.parquet"
-        local.parent.mkdir(parents=True, exist_ok=True)
+        index_key = keys.record_index(dataset.name, source.name, plan.fingerprints[source.name])
+        local, output = work / f"{source.name}-index.parquet", work / f"{source.name}-predictions.parquet"
         store.get_file(index_key, local)
-        records = pq.ParquetFile(local, page_checksum_verification=True)
-        if records.num_row_groups != len(placements):
-            raise LedgerMismatch(
-                f"{index_key} holds {records.num_row_groups} shards where the plan has {len(placements)}; run again"
-            )
-        output = home / "aggregate" / f"{source.name}.parquet"
+        with (
+            _record_index(local, index_key) as records,
+            pq.ParquetWriter(output, PREDICTIONS, compression="zstd") as writer,
+        ):
+            if records.num_row_groups != len(placements):
+                raise _damaged(index_key, f"{records.num_row_groups} shards where the plan has {len(placements)}")
 
-        def fetch(work: tuple[int, Placement], records: pq.ParquetFile = records) -> _Fetched:
-            return _fetch(store, work[1], records.read_row_group(work[0]), escalations)
-
-        with pq.ParquetWriter(output, PREDICTIONS, compression="zstd") as writer:
+            def fetch(
+                numbered: tuple[int, Placement], records: pq.ParquetFile = records, index_key: str = index_key
+            ) -> _Fetched:
+                try:
+                    rows = records.read_row_group(numbered[0])
+                except (pa.ArrowException, OSError) as error:
+                    raise _damaged(index_key, str(error)) from error
+                return _fetch(store, numbered[1], rows, escalations)
 
             def merge(fetched: _Fetched, writer: pq.ParquetWriter = writer) -> None:
                 writer.write_table(merge_shard(fetched, plan, model, reference, totals))
@@ -109,10 +112,18 @@ def aggregate_results(
         key = keys.run(plan.run_id, "predictions", f"{source.name}.parquet")
         store.put_file(key, output)
         totals.files.append(key)
-        records.close()
-        output.unlink()
-        local.unlink()
     return totals
+
+
+def _record_index(path: Path, key: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(key, str(error)) from error
+
+
+def _damaged(key: str, why: str) -> CorruptObject:
+    return CorruptObject(f"{key} is corrupt ({' '.join(why.split())[:120]}); delete that object and run again")
 
 
 def _fetch(
@@ -193,14 +204,24 @@ def require_same_rows(key: str, expected: pa.ChunkedArray, found: pa.ChunkedArra
 class _Reference:
     """What each variant alone says to the test rows: sorted ids, and class numbers by tier."""
 
+    key: str
     ids: NDArray[np.object_]
     edge: NDArray[np.int32]
     cloud: NDArray[np.int32]
 
     def of(self, tier: str, ids: NDArray[np.object_]) -> NDArray[np.int32]:
-        """The tier's class numbers for ids that are all there."""
+        """The tier's class numbers for ids.
+
+        Raises:
+            LedgerMismatch: one has no answer.
+        """
         answers: NDArray[np.int32] = getattr(self, tier)
-        return answers[np.searchsorted(self.ids, ids)]
+        where = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        if (missing := ids[self.ids[where] != ids]).size:
+            raise LedgerMismatch(
+                f"{self.key} has no answer for the test row {missing[0]}; delete that object and run again"
+            )
+        return answers[where]
 
 
 def _reference(store: storage.Store, plan: Plan, dataset: Dataset, model: Model) -> _Reference | None:
@@ -210,7 +231,7 @@ def _reference(store: storage.Store, plan: Plan, dataset: Dataset, model: Model)
     key = keys.answers(plan.model, plan.version, "test")
     table = ledger.read_parquet(store.get(key), key).sort_by("record_id")
     ids = np.array(table["record_id"].to_pylist(), object)
-    return _Reference(ids, table["edge"].to_numpy(), table["cloud"].to_numpy())
+    return _Reference(key, ids, table["edge"].to_numpy(), table["cloud"].to_numpy())
 
 
 def _score(
@@ -235,7 +256,12 @@ def _score(
     if not scored.any():
         return
     number = {name: i for i, name in enumerate(model.classes)}
-    truth = np.array([number.get(text, -1) for text in label[scored]])
+    if strange := sorted(set(label[scored]) - set(number)):
+        raise BadRecord(
+            f"label {strange[0]!r} of the dataset is no class of model {model.name} ({', '.join(model.classes)});"
+            " correct the labels, or leave `record.label` out to run without scores"
+        )
+    truth = np.array([number[text] for text in label[scored]])
     ids = np.array(records["record_id"].to_pylist(), object)[scored]
     answers: dict[str, NDArray[np.int32] | None] = {
         "cascade": prediction[scored],

@@ -22,7 +22,7 @@ from infra.spool import Spool
 
 
 def cut_shards(
-    dataset: Dataset, source_name: str, fingerprint: str, spool: Path | None, home: Path, bucket: str
+    dataset: Dataset, source_name: str, fingerprint: str, spool: Path | None, work: Path, bucket: str
 ) -> ledger.Index:
     """Cut one source; where there is no spool, the store holds the index already.
 
@@ -34,14 +34,14 @@ def cut_shards(
         source_name: which of its sources.
         fingerprint: of the preprocessed batch.
         spool: the batch; None if nothing has changed since the last run.
-        home: the sites' folder on this machine.
+        work: the run's own folder on this machine.
         bucket: of the store.
 
     Returns:
         The source's shards in order, and what each codec did to the first.
     """
     store = storage.open_store(bucket)
-    index_key = keys.shard_index(dataset.name, source_name)
+    index_key = keys.shard_index(dataset.name, source_name, fingerprint)
     if spool is None:
         return ledger.read_index(store.get(index_key), index_key)
     origin = dataset.source(source_name).site
@@ -49,7 +49,7 @@ def cut_shards(
     count = ceil(batch.rows / dataset.shard_rows)
     cuts = [batch.rows * i // count for i in range(count + 1)]
     cut: list[Shard] = []
-    records = home / "sites" / origin / f"{dataset.name}-{source_name}-records.parquet"
+    records = work / f"{source_name}-records.parquet"
     with pq.ParquetWriter(records, ledger.RECORDS, compression="zstd", write_page_checksum=True) as writer:
         for first, end in pairwise(cuts):
             ids, x, labels, splits = batch.read(first, end - first)
@@ -62,7 +62,7 @@ def cut_shards(
             )  # fmt: skip
             writer.write_table(pa.table([ids, labels, splits], ledger.RECORDS), row_group_size=len(x))
             publish("partition", origin, len(cut), count)
-    store.put_file(keys.record_index(dataset.name, source_name), records)
+    store.put_file(keys.record_index(dataset.name, source_name, fingerprint), records)
     records.unlink()
     trials = try_codecs(shards.encode(*batch.read(0, cut[0].rows)[:2]))
     store.put(index_key, ledger.write_index(cut, fingerprint, trials))

@@ -56,7 +56,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
     known = [shard for shard in order.shards if keys.result(shard.result) in there]
     missing = [shard for shard in order.shards if keys.result(shard.result) not in there]
     model, model_bytes = b"", 0
-    if missing:
+    if missing and not dask_address:
         model, model_bytes = sites.cached_model(store, order.card, home / "sites" / order.site)
     begun = time.time()
     stage = "infer" if order.order_id == order.site else "answer escalations"
@@ -68,7 +68,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
     def blocks(shards: Sequence[OrderedShard]) -> list[engine.Block]:
         return [
-            engine.Block(order.site, order.card, model, order.batch, order.escalation, tuple(part), store)
+            engine.Block(order.site, order.card, order.batch, order.escalation, tuple(part), store)
             for part in cut_blocks(shards, order.threads)
         ]
 

@@ -111,6 +111,7 @@ def plan_placement(
         variants=dict(cards),
         batch_sizes={site.name: profile.variants[cards[site.tier].digest].batch for site, profile in known.values()},
         placements=placements,
+        fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
         predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
         predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, threshold, problem.record_bytes),
@@ -151,7 +152,7 @@ def work_order(plan: Plan, site: Site) -> WorkOrder:
         threshold=plan.cascade.threshold,
         temperature=plan.cascade.temperature,
         codec=ESCALATION_CODEC,
-        cloud_variant=plan.variants["cloud"].digest,
+        cloud_variant=plan.variants["cloud"].answering,
         preprocessing=plan.preprocessing,
     )
     return WorkOrder(
@@ -208,7 +209,7 @@ def _results_there(
 ) -> dict[str, Tier]:
     """Shards whose answer the ledger holds, and by which tier's variant; the edge's is preferred."""
     names = {
-        keys.result(keys.result_name(shard.digest, card.digest, preprocessing)): (shard.digest, tier)
+        keys.result(keys.result_name(shard.digest, card.answering, preprocessing)): (shard.digest, tier)
         for tier, card in sorted(cards.items())  # cloud, then edge: the last one stays
         for shard in shards
     }
@@ -273,7 +274,7 @@ def _placement(
         variant=card.digest,
         codec=codec,
         key=keys.shard(dataset, shard.digest, codec),
-        result=keys.result_name(shard.digest, card.digest, preprocessing),
+        result=keys.result_name(shard.digest, card.answering, preprocessing),
         reused=done is not None,
         reason="the ledger holds its result"
         if done

@@ -23,13 +23,13 @@ class Preprocessed:
     spool: Path | None
 
 
-def preprocess_source(dataset: Dataset, source_name: str, home: Path, bucket: str) -> Preprocessed:
+def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: str) -> Preprocessed:
     """Preprocess one source, unless the store holds shards of just this.
 
     Args:
         dataset: the catalog entry.
         source_name: which of its sources.
-        home: the sites' folder on this machine.
+        work: the run's own folder on this machine.
         bucket: of the store.
 
     Raises:
@@ -38,29 +38,29 @@ def preprocess_source(dataset: Dataset, source_name: str, home: Path, bucket: st
     """
     source = dataset.source(source_name)
     store = storage.open_store(bucket)
-    folder = home / "sites" / source.site / "spool"
-    path = storage.local_copy(source.uri, folder / "downloads")
-    fingerprint = sources.source_fingerprint(dataset, source, path)
-    key = keys.shard_index(dataset.name, source.name)
+    files = sources.local_files(dataset, source, work / "downloads")
+    fingerprint = sources.source_fingerprint(dataset, source, files)
+    key = keys.shard_index(dataset.name, source.name, fingerprint)
     try:
         index = ledger.read_index(store.get(key), key)
-        if index.fingerprint == fingerprint and not _lacks_a_shard(store, dataset.name, index):
+        if not _lacks_an_object(store, dataset.name, source.name, index):
             return Preprocessed(source.name, fingerprint, None)
     except ObjectMissing:
-        pass  # the first run on this source
-    target = folder / dataset.name / source.name / f"{fingerprint}.arrow"
-    if not target.exists():
-        blocks = sources.read_records(dataset, source, path, dataset.batch)
-        if not spool.write(target, blocks, list(dataset.splits)):
-            raise BadRecord(
-                f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
-            )
+        pass  # the first run on this batch
+    target = work / "spool" / source.name / "batch.arrow"
+    blocks = sources.read_records(dataset, source, files[0], dataset.batch)
+    if not spool.write(target, blocks, list(dataset.splits)):
+        raise BadRecord(
+            f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
+        )
     publish("preprocess", source.site, 1, 1, "sources")
     return Preprocessed(source.name, fingerprint, target)
 
 
-def _lacks_a_shard(store: storage.Store, dataset: str, index: ledger.Index) -> bool:
-    """Whether one of the shards is in the store under no codec at all."""
+def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: ledger.Index) -> bool:
+    """Whether the record index, or one of the shards under any codec at all, is gone from the store."""
+    if not store.exists(keys.record_index(dataset, source, index.fingerprint)):
+        return True
     there = {key.rpartition("/")[2].partition(".")[0] for key in store.keys(f"datasets/{dataset}/shards")}
     return not there.issuperset(shard.digest for shard in index.shards)
 

@@ -29,7 +29,7 @@ JUDGED = ("validation", "test")  # the splits whose answers are kept
 JUDGE_BATCH = 64
 
 
-def model_version(model: Model, dataset: Dataset, home: Path) -> str:
+def model_version(model: Model, dataset: Dataset, work: Path) -> str:
     """The name of what training would make: 16 hexadecimal digits of a SHA-256.
 
     Raises:
@@ -41,17 +41,16 @@ def model_version(model: Model, dataset: Dataset, home: Path) -> str:
                 f"model {model.name} is trained on {dataset.name}, whose `splits` has no {split!r}; add it"
             )
     content = [
-        [source.name, storage.file_digest(storage.local_copy(source.uri, home / "downloads")),
-         source.rows.model_dump() if source.rows else None]
+        sources.content_digest(dataset, source, sources.local_files(dataset, source, work))
         for source in dataset.sources
-    ]  # fmt: skip
+    ]
     code = [storage.file_digest(path) for path in source_files()]
     settings = model.model_dump(mode="json", exclude={"description", "gate"})
     preprocessing = sources.preprocessing_digest(dataset)
-    return keys.digest_of("model", content, dataset.splits, preprocessing, settings, code)[:16]
+    return keys.digest_of("model", content, preprocessing, settings, code)[:16]
 
 
-def train_model(model: Model, dataset: Dataset, home: Path, bucket: str) -> dict[Tier, VariantCard]:
+def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict[Tier, VariantCard]:
     """The cards of the model's current version; trains and publishes it if the store does not have it.
 
     Raises:
@@ -59,17 +58,15 @@ def train_model(model: Model, dataset: Dataset, home: Path, bucket: str) -> dict
         CatalogError, BadRecord: the training data is not what the catalog says.
     """
     store = storage.open_store(bucket)
-    version = model_version(model, dataset, home)
-    card_keys: dict[Tier, str] = {
-        tier: keys.variant(model.name, version, tier, "card.json") for tier in ("edge", "cloud")
-    }
-    if store.exists(card_keys["cloud"]):  # written last
-        return {tier: _read_card(store, key) for tier, key in card_keys.items()}
-    examples = _load_examples(model, dataset, home)
+    version = model_version(model, dataset, work)
+    if cards := _published(store, model, dataset, version):
+        refuse_if_worse(model, cards)
+        return cards
+    examples = _load_examples(model, dataset, work)
     data = TrainingData(examples["train"], examples["calibration"], len(model.classes))
     made: dict[Tier, Made] = {}
     logits: dict[Tier, dict[str, NDArray[np.float32]]] = {}
-    cards: dict[Tier, VariantCard] = {}
+    cards = {}
     tiers: tuple[Tier, ...] = ("cloud", "edge")
     for tier in tiers:
         spec = model.variants[tier]
@@ -89,9 +86,20 @@ def train_model(model: Model, dataset: Dataset, home: Path, bucket: str) -> dict
             store.put(keys.answers(model.name, version, split), _answers(examples[split], cards, logits, split))
     for tier in ("edge", "cloud"):
         store.put(cards[tier].key, made[tier].model)
-        store.put(card_keys[tier], cards[tier].model_dump_json(indent=2).encode())
+        store.put(keys.variant(model.name, version, tier, "card.json"), cards[tier].model_dump_json(indent=2).encode())
     publish("train", model.name, 1, 1, "models")
     return cards
+
+
+def _published(store: storage.Store, model: Model, dataset: Dataset, version: str) -> dict[Tier, VariantCard]:
+    """The version's cards; none if the store lacks one of them, a variant, or their answers."""
+    tiers: tuple[Tier, ...] = ("edge", "cloud")
+    card_keys = {tier: keys.variant(model.name, version, tier, "card.json") for tier in tiers}
+    answers = [keys.answers(model.name, version, split) for split in JUDGED if split in dataset.splits]
+    if not all(store.exists(key) for key in (*card_keys.values(), *answers)):
+        return {}
+    cards = {tier: _read_card(store, key) for tier, key in card_keys.items()}
+    return cards if all(store.exists(card.key) for card in cards.values()) else {}
 
 
 def refuse_if_worse(model: Model, cards: Mapping[Tier, VariantCard]) -> None:
@@ -114,13 +122,13 @@ def refuse_if_worse(model: Model, cards: Mapping[Tier, VariantCard]) -> None:
             )
 
 
-def _load_examples(model: Model, dataset: Dataset, home: Path) -> dict[str, Examples]:
+def _load_examples(model: Model, dataset: Dataset, work: Path) -> dict[str, Examples]:
     """All labelled records by split."""
     number = {name: i for i, name in enumerate(model.classes)}
     names: list[str] = list(dataset.splits)
     parts: dict[str, list[tuple[Any, Any, Any]]] = {split: [] for split in names}
     for position, source in enumerate(dataset.sources):
-        path = storage.local_copy(source.uri, home / "downloads")
+        path = sources.local_files(dataset, source, work)[0]
         for records in sources.read_records(dataset, source, path):
             labels = records.labels.to_pylist()
             if strange := {label for label in labels if label not in number}:

@@ -3,7 +3,9 @@
 The contract: `read(path, record, block_rows)` yields `Block`s in file order, in memory bounded by
 `block_rows`; every block holds `record.values` values a row as `record.dtype`; a value that is missing,
 not a number or outside `[record.low, record.high]` raises `BadRecord` with file and row; so does a file
-that is not of the format. Reading twice gives the same.
+that is not of the format. Reading twice gives the same. A label that is empty is no label.
+
+`companions(uri, record)` names the other files that belong to one, for formats that keep labels apart.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ class Reader(Protocol):
 
     def read(self, path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
         """The file's records in blocks of at most about `block_rows`."""
+        ...
+
+    def companions(self, uri: str, record: Schema) -> tuple[str, ...]:
+        """The files beside `uri` that are read with it, as paths or URLs."""
         ...
 
     def write_example(self, path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] | None) -> Schema:

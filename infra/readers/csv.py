@@ -95,6 +95,11 @@ def _position(names: list[str], label: str, path: Path) -> int:
     return names.index(label)
 
 
+def companions(uri: str, record: Schema) -> tuple[str, ...]:
+    """None: labels are a column."""
+    return ()
+
+
 def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] | None) -> Schema:
     """A file with `x` (n, values) and perhaps a label column, and its schema."""
     rows = [",".join([*map(str, row), *([] if labels is None else [labels[i]])]) for i, row in enumerate(x.tolist())]

@@ -40,6 +40,11 @@ def read(path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
         yield Block(start, x, None if labels is None else np.asarray(labels[part]).astype(np.str_))
 
 
+def companions(uri: str, record: Schema) -> tuple[str, ...]:
+    """The file of the labels, if the schema says that there are any."""
+    return () if record.label is None else (uri.removesuffix(".npy") + ".labels.npy",)
+
+
 def _mapped(path: Path) -> NDArray[np.generic]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -36,6 +36,14 @@ def using_stack(found: Settings, meanwhile: Callable[[], object] = lambda: None)
     """
     state = servers.read_state(found.home)
     if state:
+        for part, has, wanted in (
+            ("store", state.s3_url, not found.bucket), ("Prefect server", state.prefect_url, not found.prefect_api_url)
+        ):  # fmt: skip
+            if wanted and not has:
+                raise StackError(
+                    f"what `cloudedge up` started has no {part}, because one was configured then; configure it now too,"
+                    " or `cloudedge down` first"
+                )
         variables = servers.variables(state, found)
         settings.export(variables)
         meanwhile()

@@ -158,7 +158,7 @@ def locked(home: Path) -> Iterator[None]:
     Raises:
         StackError: somebody else holds it.
     """
-    with _prepared(home / "lock") as file:
+    with _opened(home / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -172,12 +172,25 @@ def locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _prepared(path: Path) -> IO[str]:
+def prepare_home(home: Path) -> None:
+    """Make the home, for its owner alone: the records of every site lie in it.
+
+    Raises:
+        StoreFull: it cannot be made.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreFull(f"{home} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
+
+
+def _opened(path: Path) -> IO[str]:
+    prepare_home(path.parent)
+    try:
         return path.open("a+")
     except OSError as error:
-        raise StoreFull(f"{path.parent} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
+        raise StoreFull(f"{path} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
 
 
 @contextmanager
@@ -192,7 +205,7 @@ def running(found: Settings, *, usual_port: bool = False) -> Iterator[Running]:
         StoreFull: the disk has too little space to begin.
     """
     home = found.home
-    (home / "logs").mkdir(parents=True, exist_ok=True)
+    prepare_home(home)
     if (free := shutil.disk_usage(home).free) < LEAST_FREE_BYTES:
         raise StoreFull(
             f"only {free >> 20} MiB are free at {home}, too little for the local store; free some space, or set CLOUDEDGE_HOME"
@@ -358,18 +371,23 @@ def start_supervisor(found: Settings) -> State:
         StackError: they do not come up.
     """
     log = found.home / "logs" / "supervisor.log"
-    _prepared(log).close()
+    prepare_home(found.home)
     log.write_text("")
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "infra.stack.supervisor"], env=settings.inherited() | {"CLOUDEDGE_HOME": str(found.home)},
             stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/",
         )  # fmt: skip
-    while process.poll() is None:
-        state = read_state(found.home)
-        if state and state.pid == process.pid:
-            return state
-        time.sleep(0.1)
+    try:
+        while process.poll() is None:
+            state = read_state(found.home)
+            if state and state.pid == process.pid:
+                return state
+            time.sleep(0.1)
+    except BaseException:  # Ctrl-C: it is detached from this terminal, so it would live on
+        process.terminate()
+        process.wait()
+        raise
     lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
     raise StackError(f"the local stack did not come up: {lines[-1]}")
 

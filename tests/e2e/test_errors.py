@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from data_catalog.nouns import Plan
+from infra import keys, ledger
 from tests.homes import Home
 
 pytestmark = pytest.mark.e2e
@@ -107,56 +109,78 @@ def test_a_prefect_server_that_refuses_us(tmp_path, up_variables):
     )
 
 
+def forget_results(store) -> None:
+    """An empty ledger: the next run has to read its shards again."""
+    for key in store.keys("results"):
+        store.delete(key)
+
+
 def test_a_corrupt_shard_in_the_store(quick_run, up_home, up_store):
-    """The index is right, the object is not: named, and nothing is answered from it."""
-    shard = next(key for key in up_store.keys("datasets/mnist-5k/shards") if key.endswith(".zstd"))
+    """The index is right, the object is not: it is named, nothing is answered from it, and the remedy helps."""
+    plan = Plan.model_validate_json(up_store.get(keys.run(quick_run["run_id"], "plan.json")))
+    shard = plan.placements[0].key
     whole = up_store.get(shard)
-    results = up_store.keys("results")
-    kept = {key: up_store.get(key) for key in results}
-    try:
-        up_store.put(shard, whole[: len(whole) // 2])
-        for key in results:
-            up_store.delete(key)
-        one_line(up_home, "run", "--model", "quick", code=1, says=(shard, "corrupt", "delete"))
-    finally:
-        up_store.put(shard, whole)
-        for key, data in kept.items():
-            up_store.put(key, data)
-    assert up_home.run("--model", "quick")["computed_results"] == 0
+    up_store.put(shard, whole[: len(whole) // 2])
+    forget_results(up_store)
+    one_line(up_home, "run", "--model", "quick", code=1, says=(shard, "corrupt", "delete that object"))
+    up_store.delete(shard)
+    assert up_home.run("--model", "quick")["accuracy"] == quick_run["accuracy"]
+    assert up_store.get(shard) == whole
 
 
 def test_a_corrupt_model_in_the_store(quick_run, up_home, up_store):
     card = quick_run["variants"]["edge"]
     whole = up_store.get(card["key"])
-    cached = list((up_home.path / "sites").glob(f"*/models/{card['digest']}"))
-    results = up_store.keys("results")
-    kept = {key: up_store.get(key) for key in results}
-    try:
-        up_store.put(card["key"], whole[:-1] + b"!")
-        for path in cached:
-            path.unlink()
-        for key in results:
-            up_store.delete(key)
-        one_line(up_home, "run", "--model", "quick", code=1, says=(card["key"], "corrupt", "run again"))
-    finally:
-        up_store.put(card["key"], whole)
-        for key, data in kept.items():
-            up_store.put(key, data)
+    for path in (up_home.path / "sites").glob(f"*/models/{card['digest']}"):
+        path.unlink()
+    forget_results(up_store)
+    up_store.put(card["key"], whole[:-1] + b"!")
+    says = one_line(up_home, "run", "--model", "quick", code=1, says=(card["key"], "corrupt", "run again"))
+    named = next(word for word in says.split() if word.endswith("card.json"))
+    up_store.delete(named)
+    assert up_home.run("--model", "quick")["status"] == "complete"  # trained again
+
+
+@pytest.mark.parametrize("prefix", ["escalations", "datasets/mnist-5k/records", "datasets/mnist-5k/index"])
+def test_what_is_gone_from_the_store_is_made_again(quick_run, up_home, up_store, prefix):
+    before = up_home.run("--model", "quick")
+    there = up_store.keys(prefix)
+    assert there
+    for key in there:
+        up_store.delete(key)
+    after = up_home.run("--model", "quick")
+    assert after["accuracy"] == before["accuracy"]
+    assert after["computed_results"] == 0
+    assert set(up_store.keys(prefix)) <= set(there)
 
 
 def test_a_missing_row_in_the_ledger(quick_run, up_home, up_store):
     """Somebody cut a result: whole as Parquet, but a row short. It fails by name, and never counts as done."""
-    from infra import ledger
-
-    key = up_store.keys("results")[0]
-    whole = up_store.get(key)
-    table = ledger.read_result(whole, key)
+    plan_key = max(key for key in up_store.keys("runs") if key.endswith("plan.json"))
+    plan = Plan.model_validate_json(up_store.get(plan_key))
+    key = keys.result(plan.placements[0].result)
+    table = ledger.read_result(up_store.get(key), key)
     lost = table["record_id"][0].as_py()
-    try:
-        up_store.put(key, ledger.parquet(table.slice(1)))
-        one_line(up_home, "run", "--model", "quick", code=1, says=(key, "1 missing", lost))
-    finally:
-        up_store.put(key, whole)
+    up_store.put(key, ledger.parquet(table.slice(1)))
+    one_line(up_home, "run", "--model", "quick", code=1, says=(key, "1 missing", lost))
+    up_store.delete(key)
+    assert up_home.run("--model", "quick")["computed_results"] >= 1
+
+
+def test_labels_that_the_model_does_not_know(quick_run, up_home, tmp_path):
+    (tmp_path / "datasets").mkdir()
+    rows = "\n".join(",".join(["7"] * 784 + ["seven"]) for _ in range(3))
+    (tmp_path / "strange.csv").write_text(rows + "\n")
+    (tmp_path / "datasets" / "strange.yaml").write_text(
+        "description: Strange\nlicense: none\nformat: csv\n"
+        f"sources: [{{ site: edge-1, uri: {tmp_path}/strange.csv }}]\n"
+        "record: { shape: [784], dtype: uint8, label: 784 }\n"
+        "transforms: [{ name: reshape, shape: [28, 28, 1] }]\n"
+    )
+    one_line(
+        up_home, "run", "--model", "quick", "--dataset", "strange", "--catalog", str(tmp_path), code=2,
+        says=("'seven'", "no class of model quick", "record.label"),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_a_second_run_computes_nothing_and_says_so(home, first):
     assert after["reused_results"] == before["computed_results"]
     for key in ("rows_in", "rows_out", "escalated_rows", "accuracy", "accuracy_interval", "model_version"):
         assert after[key] == before[key]
-    assert after["wan_bytes"] == 0
+    assert 0 < after["wan_bytes"] < before["wan_bytes"]  # the edges read their results again, and nothing else
 
 
 def test_nothing_is_left_running(home, first):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from distributed import LocalCluster
 
-from data_catalog.errors import CorruptObject
+from data_catalog.errors import CorruptObject, SettingError, SiteFailed
 from data_catalog.nouns import WorkOrder
-from infra import keys
+from infra import compute, keys
 from tasks.infer_shards import infer_shards
 
 pytestmark = pytest.mark.integration
@@ -65,3 +65,17 @@ def test_a_failure_on_the_cluster_arrives_as_itself(order_key, up_store, schedul
     with pytest.raises(CorruptObject, match=order.shards[0].key):
         infer_shards(key, tmp_path, up_store.bucket, scheduler)
     assert not up_store.exists(keys.result("f" * 64))
+
+
+def test_a_scheduler_without_workers_is_an_error_not_a_wait(monkeypatch):
+    monkeypatch.setattr(compute, "WORKER_SECONDS", 1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp") as cluster,
+        pytest.raises(SiteFailed, match="has no worker"),
+    ):
+        compute.map_blocks(abs, [-1], threads=1, address=cluster.scheduler_address, done=print)
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(SettingError, match="CLOUDEDGE_DASK"):
+        compute.map_blocks(abs, [-1], threads=1, address="nonsense://x", done=print)

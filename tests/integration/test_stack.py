@@ -144,3 +144,14 @@ def test_the_command_starts_quickly_because_it_imports_little():
     ).stdout.split()
     for large in ("tensorflow", "prefect", "dask", "numpy", "pyarrow", "s3fs", "pydantic", "rich"):
         assert large not in loaded
+
+
+def test_a_stack_that_lacks_what_a_run_needs(tmp_path, up_variables):
+    """`up` with a store of one's own, then `run` without: there is no store, and no guess at one."""
+    home = Home(tmp_path, {})
+    store = {name: up_variables[name] for name in up_variables if name.startswith("AWS_") or name == "CLOUDEDGE_BUCKET"}
+    assert "S3 store" not in home.call("up", **store).stdout
+    try:
+        assert "has no store" in home.call("run", code=1).stderr
+    finally:
+        home.call("down")

@@ -97,10 +97,10 @@ def test_shards_of_a_source_are_equal_to_within_a_row(store, tmp_path_factory, r
         plain = shards.encode(some_ids, some)
         assert (shards.digest(plain), len(plain)) == (shard.digest, shard.bytes)
     # the two indexes that it stored say the same
-    key = keys.shard_index("made-up", "a")
+    key = keys.shard_index("made-up", "a", "print")
     assert ledger.read_index(store.get(key), key) == index
     assert cut_shards(dataset_of(shard_rows), "a", "print", None, home, store.bucket) == index
-    store.get_file(keys.record_index("made-up", "a"), home / "records.parquet")
+    store.get_file(keys.record_index("made-up", "a", "print"), home / "records.parquet")
     with pq.ParquetFile(home / "records.parquet") as records:
         assert [records.metadata.row_group(i).num_rows for i in range(records.num_row_groups)] == sizes
         assert records.read()["record_id"].combine_chunks().equals(ids)

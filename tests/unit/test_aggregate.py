@@ -95,9 +95,15 @@ def test_only_labelled_rows_are_scored_and_what_is_not_known_is_not_claimed():
     assert totals.known == {"cascade": 5, "edge_only": 5, "cloud_only": 0}
 
 
+def test_a_test_row_without_a_judged_answer_is_named():
+    some = _Reference("answers", np.array(IDS[:-1], object), np.array(EDGE[:-1], np.int32), np.zeros(5, np.int32))
+    with pytest.raises(LedgerMismatch, match=f"answers has no answer for the test row {IDS[-1]}"):
+        merge(fetched(answer=result([IDS[1], IDS[3]], [0, 2], [1, 1], "cloud")), reference=some)
+
+
 def test_with_the_judged_answers_all_three_are_known_on_test_rows_only():
     cloud = np.array([0, 1, 2, 0, 1, 1], np.int32)
-    reference = _Reference(np.array(IDS, object), np.array(EDGE, np.int32), cloud)
+    reference = _Reference("answers", np.array(IDS, object), np.array(EDGE, np.int32), cloud)
     answer = result([IDS[1], IDS[3]], [0, 2], [1, 1], "cloud")
     _, totals = merge(fetched(answer=answer), reference=reference)
     assert (totals.right["cloud_only"], totals.known["cloud_only"]) == (5, 5)
