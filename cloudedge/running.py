@@ -36,7 +36,10 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
     with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):
-            report = _collaborate(dataset, model, sites, bound)
+            try:
+                report = _collaborate(dataset, model, sites, bound)
+            finally:
+                _send_logs()
             files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -75,6 +78,13 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -
                 f"the Prefect server at {PREFECT_API_URL.value()} gave no answer; start it, or unset PREFECT_API_URL"
                 " to use a local one; what was computed is kept"
             ) from error
+
+
+def _send_logs() -> None:
+    """Deliver what Prefect's client has logged, else the page of a run lacks its last seconds: the server stops."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
 
 
 def _keep(report: Report, home: Path) -> Path:
