@@ -55,6 +55,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
 
     Raises:
         ModelRefused: the edge variant failed its gate; nothing is published.
+        StoreError: the store cannot be listed, read or written.
         CatalogError, BadRecord: the training data is not what the catalog says.
     """
     store = storage.open_store(bucket)
@@ -62,6 +63,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
     if cards := _published(store, model, dataset, version):
         refuse_if_worse(model, cards)
         return cards
+    store.check()  # before minutes of training whose model could not be stored
     examples = _load_examples(model, dataset, work)
     data = TrainingData(examples["train"], examples["calibration"], len(model.classes))
     made: dict[Tier, Made] = {}
