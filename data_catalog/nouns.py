@@ -102,7 +102,10 @@ class Dataset(Noun):
     transforms: tuple[Transform, ...] = ()
     splits: dict[Split, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
-    shard_rows: int = Field(default=8192, ge=1)
+    shard_bytes: int = Field(
+        default=8 << 20, ge=1
+    )  # most bytes of records in a shard; less where a site has less memory
+    shard_rows: int | None = Field(default=None, ge=1)  # most rows in a shard, whatever their bytes
     # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
     # nothing at all (`site`: the edge's answer stands).
     residency: Literal["any", "unsure-rows", "site"] = "any"
@@ -167,6 +170,7 @@ class Site(Noun):
     description: str = ""
     tier: Tier
     threads: int = Field(default=1, ge=1, le=256)
+    memory_bytes: int | None = Field(default=None, ge=1 << 20)  # that the site's engine may fill with shards
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True

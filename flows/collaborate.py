@@ -16,6 +16,7 @@ from flows.fulfil import fulfil
 from flows.probe import probe
 from infra import keys
 from infra.ledger import Index
+from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.settings import read_settings
@@ -62,7 +63,7 @@ def collaborate(
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     with workspace(settings.home) as work:
-        return _run(batch, network, school, where, bound, work, bucket)
+        return _run(sized(batch, where), network, school, where, bound, work, bucket)
 
 
 def _run(

@@ -4,6 +4,7 @@
 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
+    datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
@@ -32,6 +33,11 @@ def shard(dataset: str, digest: str, codec: str) -> str:
 def shard_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's shard index: what a plan was made of stays, whatever later runs cut."""
     return f"datasets/{dataset}/index/{source}/{fingerprint}.parquet"
+
+
+def latest_index(dataset: str, source: str, lineage: str) -> str:
+    """Key of the fingerprint of the batch that was cut last; `lineage` names how it was preprocessed and cut."""
+    return f"datasets/{dataset}/index/{source}/{lineage}.latest"
 
 
 def record_index(dataset: str, source: str, fingerprint: str) -> str:

@@ -71,7 +71,18 @@ def source_fingerprint(dataset: Dataset, source: Source, files: Sequence[Path]) 
         "source",
         content_digest(dataset, source, files),
         dataset.batch,
-        dataset.shard_rows,
+        dataset.shard_rows or dataset.shard_bytes,
+        preprocessing_digest(dataset),
+    )
+
+
+def lineage(dataset: Dataset, source: Source) -> str:
+    """The name of all versions of a source's batch that differ in the file's content alone: appended, or corrected."""
+    rows = source.rows.model_dump() if source.rows else None
+    return keys.digest_of(
+        "lineage",
+        [dataset.format, rows, list(dataset.splits.items()), dataset.batch],
+        dataset.shard_rows or dataset.shard_bytes,
         preprocessing_digest(dataset),
     )
 
