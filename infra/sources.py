@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from data_catalog.nouns import Dataset, Source, Split
 
 FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
