@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -14,9 +11,8 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import CodecTrial, Dataset, Shard
-from infra import keys, ledger, shards, storage
-from infra.codecs import CODECS
+from data_catalog.nouns import Dataset, Shard
+from infra import codec_trials, keys, ledger, shards, storage
 from infra.progress import publish
 from infra.spool import Spool
 
@@ -64,34 +60,9 @@ def cut_shards(
             publish("partition", origin, len(cut), count)
     store.put_file(keys.record_index(dataset.name, source_name, fingerprint), records)
     records.unlink()
-    trials = try_codecs(shards.encode(*batch.read(0, cut[0].rows)[:2]))
+    trials = codec_trials.measure(shards.encode(*batch.read(0, cut[0].rows)[:2])).tried
     store.put(index_key, ledger.write_index(cut, fingerprint, trials))
-    return ledger.Index(tuple(cut), fingerprint, tuple(trials))
-
-
-def try_codecs(plain: bytes) -> list[CodecTrial]:
-    """Measure every codec on one real shard: ratio, and speed on one core (best of three)."""
-    trials = []
-    for name in CODECS.names():
-        codec = CODECS.get(name)
-        packed = codec.compress(plain)
-        pack = min(_seconds(partial(codec.compress, plain)) for _ in range(3))
-        unpack = min(_seconds(partial(codec.decompress, packed, len(plain))) for _ in range(3))
-        trials.append(
-            CodecTrial(
-                codec=name,
-                ratio=len(plain) / len(packed),
-                compress_bytes_per_second=len(plain) / pack,
-                decompress_bytes_per_second=len(plain) / unpack,
-            )
-        )
-    return trials
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return max(time.perf_counter() - begun, 1e-9)
+    return ledger.Index(tuple(cut), fingerprint, trials)
 
 
 cut_shards_task = task(name="partition", task_run_name="partition {source_name}", cache_policy=NO_CACHE)(cut_shards)
