@@ -113,7 +113,9 @@ def _run(
         origin = next(site for site in where if site.name == batch.source(source).site)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(batch, source, mine, spools[source], origin.shards_on_premises, bucket)
+            stored = compress_shards_task(
+                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
+            )
         return origin.name, stored.wan_bytes
 
     sent = side_by_side(compress, [source.name for source in batch.sources])
