@@ -26,6 +26,7 @@ from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
+from tasks.fit_transforms import fit_transforms_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
@@ -74,13 +75,15 @@ def _run(
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
 
     with watch.stage("train"):
+        batch, school = fit_transforms_task(batch, school, work, bucket)
         cards = train_model_task(network, school, work, bucket)
 
     spools: dict[str, Path | None] = {}
+    threads = {site.name: site.threads for site in where}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket)
+            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
         spools[source] = prepared.spool
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)

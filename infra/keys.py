@@ -6,6 +6,7 @@
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
     datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
+    datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
@@ -43,6 +44,11 @@ def latest_index(dataset: str, source: str, lineage: str) -> str:
 def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
     return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
+
+
+def statistics(dataset: str, name: str) -> str:
+    """Key of what a fitted transform knows of a dataset."""
+    return f"datasets/{dataset}/statistics/{name}.json"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:

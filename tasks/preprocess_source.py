@@ -23,7 +23,7 @@ class Preprocessed:
     spool: Path | None
 
 
-def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: str) -> Preprocessed:
+def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: str, threads: int = 1) -> Preprocessed:
     """Preprocess one source, unless the store holds shards of just this.
 
     Args:
@@ -31,6 +31,7 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
         source_name: which of its sources.
         work: the run's own folder on this machine.
         bucket: of the store.
+        threads: how many blocks go through the transforms at a time.
 
     Raises:
         BadRecord: a record does not fit the schema, or no record is in the batch.
@@ -48,7 +49,7 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
     except ObjectMissing:
         pass  # the first run on this batch
     target = work / "spool" / source.name / "batch.arrow"
-    blocks = sources.read_records(dataset, source, files[0], dataset.batch)
+    blocks = sources.read_records(dataset, source, files[0], dataset.batch, threads=threads)
     if not spool.write(target, blocks, list(dataset.splits)):
         raise BadRecord(
             f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
