@@ -76,11 +76,12 @@ def _run(
         cards = train_model_task(network, school, work, bucket)
 
     spools: dict[str, Path | None] = {}
+    quarantined: dict[str, int] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
             prepared = preprocess_source_task(batch, source, work, bucket)
-        spools[source] = prepared.spool
+        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
 
@@ -139,6 +140,9 @@ def _run(
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
-    report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
+    left_out = sum(quarantined.values())
+    report = write_report_task(
+        plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
+    )
     publish_report_task(report)
     return report

@@ -5,6 +5,7 @@
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
+    datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
@@ -37,6 +38,11 @@ def shard_index(dataset: str, source: str, fingerprint: str) -> str:
 def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
     return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
+
+
+def quarantine(dataset: str, source: str, fingerprint: str) -> str:
+    """Key of a source's records that do not fit the schema."""
+    return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:

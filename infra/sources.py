@@ -15,16 +15,18 @@ import pyarrow.compute as pc
 
 from data_catalog.errors import BadRecord, CatalogError
 from infra import keys, storage
-from infra.readers import READERS
+from infra.readers import accepted, choose, strict
+from infra.readers import content_digest as digest_of_file
 from infra.transforms import TRANSFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from data_catalog.nouns import Dataset, Source, Split
+    from infra.readers import Rejected
 
 FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
 BLOCK_BYTES = 16 << 20
@@ -52,7 +54,7 @@ def local_files(dataset: Dataset, source: Source, folder: Path) -> list[Path]:
     Raises:
         CatalogError: one does not exist or cannot be read.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     uris = [source.uri, *reader.companions(source.uri, dataset.record)]
     return [storage.local_copy(uri, folder / source.name) for uri in uris]
 
@@ -61,7 +63,7 @@ def content_digest(dataset: Dataset, source: Source, files: Sequence[Path]) -> s
     """The name of a source's records before preprocessing: its files, its rows and its splits."""
     rows = source.rows.model_dump() if source.rows else None
     return keys.digest_of(
-        [storage.file_digest(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
+        [digest_of_file(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
     )
 
 
@@ -73,10 +75,17 @@ def source_fingerprint(dataset: Dataset, source: Source, files: Sequence[Path]) 
         dataset.batch,
         dataset.shard_rows,
         preprocessing_digest(dataset),
+        *([dataset.on_bad_record] if dataset.on_bad_record != "fail" else []),
     )
 
 
-def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[Split] = ()) -> Iterator[Records]:
+def read_records(
+    dataset: Dataset,
+    source: Source,
+    path: Path,
+    splits: Sequence[Split] = (),
+    quarantine: Callable[[Sequence[Rejected]], None] = lambda rejected: None,
+) -> Iterator[Records]:
     """The source's preprocessed records in file order, in bounded memory.
 
     Args:
@@ -84,21 +93,27 @@ def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[
         source: says which rows of the file are its own.
         path: a local file with the source's content.
         splits: only records of these; empty: all.
+        quarantine: is given the source's records that do not fit the schema, where the dataset says so;
+            their splits are not known, so it gets those of all.
 
     Raises:
         UnknownName: the format or a transform is not there.
-        BadRecord: a record does not fit the schema.
+        BadRecord: a record does not fit the schema, and the dataset's `on_bad_record` is `fail`.
         CatalogError: a transform cannot use its settings.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     steps = [(t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms]
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
     wanted = [list(dataset.splits).index(split) for split in splits]
-    for block in reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes)):
+    blocks = reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
+    for block in blocks if dataset.on_bad_record == "quarantine" else strict(blocks, path):
         rows = np.arange(block.first_row, block.first_row + len(block.x))
         keep = np.ones(len(rows), bool)
         if source.rows:
             keep &= np.isin(rows % source.rows.modulo, source.rows.remainders)
+        if block.rejected:
+            quarantine([bad for bad in block.rejected if keep[bad.row - block.first_row]])
+            keep &= accepted(block)
         chosen = assign_splits(block.x, dataset) if dataset.splits else None
         if chosen is not None and splits:
             keep &= np.isin(chosen, wanted)
