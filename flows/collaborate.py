@@ -80,11 +80,12 @@ def _run(
 
     spools: dict[str, Path | None] = {}
     threads = {site.name: site.threads for site in where}
+    quarantined: dict[str, int] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
             prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
-        spools[source] = prepared.spool
+        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
 
@@ -145,6 +146,9 @@ def _run(
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
-    report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
+    left_out = sum(quarantined.values())
+    report = write_report_task(
+        plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
+    )
     publish_report_task(report)
     return report
