@@ -16,6 +16,7 @@ from flows.fulfil import fulfil
 from flows.probe import probe
 from infra import keys
 from infra.ledger import Index
+from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.settings import read_settings
@@ -63,7 +64,7 @@ def collaborate(
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     with workspace(settings.home) as work:
-        return _run(batch, network, school, where, bound, work, bucket)
+        return _run(sized(batch, where), network, school, where, bound, work, bucket)
 
 
 def _run(
@@ -79,11 +80,12 @@ def _run(
 
     spools: dict[str, Path | None] = {}
     threads = {site.name: site.threads for site in where}
+    quarantined: dict[str, int] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
             prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
-        spools[source] = prepared.spool
+        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
 
@@ -115,7 +117,9 @@ def _run(
         origin = next(site for site in where if site.name == batch.source(source).site)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(batch, source, mine, spools[source], origin.shards_on_premises, bucket)
+            stored = compress_shards_task(
+                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
+            )
         return origin.name, stored.wan_bytes
 
     sent = side_by_side(compress, [source.name for source in batch.sources])
@@ -142,6 +146,9 @@ def _run(
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
-    report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
+    left_out = sum(quarantined.values())
+    report = write_report_task(
+        plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
+    )
     publish_report_task(report)
     return report

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from data_catalog.errors import CatalogError
 from infra import keys, storage
 from infra.compute import map_stream
-from infra.readers import READERS
+from infra.readers import accepted, choose, strict
+from infra.readers import content_digest as digest_of_file
 from infra.regrouping import regrouped
 from infra.transforms import TRANSFORMS, kind
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from data_catalog.nouns import Dataset, Source, Split, Transform
-    from infra.readers import Block
+    from infra.readers import Block, Rejected
     from infra.regrouping import Rows
     from infra.transforms import Regrouped, TransformPlugin
 
@@ -67,7 +68,7 @@ def local_files(dataset: Dataset, source: Source, folder: Path) -> list[Path]:
     Raises:
         CatalogError: one does not exist or cannot be read.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     uris = [source.uri, *reader.companions(source.uri, dataset.record)]
     return [storage.local_copy(uri, folder / source.name) for uri in uris]
 
@@ -76,7 +77,7 @@ def content_digest(dataset: Dataset, source: Source, files: Sequence[Path]) -> s
     """The name of a source's records before preprocessing: its files, its rows and its splits."""
     rows = source.rows.model_dump() if source.rows else None
     return keys.digest_of(
-        [storage.file_digest(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
+        [digest_of_file(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
     )
 
 
@@ -86,7 +87,19 @@ def source_fingerprint(dataset: Dataset, source: Source, files: Sequence[Path]) 
         "source",
         content_digest(dataset, source, files),
         dataset.batch,
-        dataset.shard_rows,
+        dataset.shard_rows or dataset.shard_bytes,
+        preprocessing_digest(dataset),
+        *([dataset.on_bad_record] if dataset.on_bad_record != "fail" else []),
+    )
+
+
+def lineage(dataset: Dataset, source: Source) -> str:
+    """The name of all versions of a source's batch that differ in the file's content alone: appended, or corrected."""
+    rows = source.rows.model_dump() if source.rows else None
+    return keys.digest_of(
+        "lineage",
+        [dataset.format, rows, list(dataset.splits.items()), dataset.batch],
+        dataset.shard_rows or dataset.shard_bytes,
         preprocessing_digest(dataset),
     )
 
@@ -99,6 +112,7 @@ def read_records(
     *,
     training: bool = False,
     threads: int = 1,
+    quarantine: Callable[[Sequence[Rejected]], None] = lambda rejected: None,
 ) -> Iterator[Records]:
     """The source's preprocessed records in file order, in bounded memory, whatever the number of threads.
 
@@ -109,18 +123,20 @@ def read_records(
         splits: only records of these; empty: all.
         training: give records of the training split again, as the transforms for training see them.
         threads: how many blocks go through the transforms at a time.
+        quarantine: is given the source's records that do not fit the schema, where the dataset says so;
+            their splits are not known, so it gets those of all.
 
     Raises:
         UnknownName: the format or a transform is not there.
-        BadRecord: a record does not fit the schema.
+        BadRecord: a record does not fit the schema, and the dataset's `on_bad_record` is `fail`.
         CatalogError: a transform cannot use its settings.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     before, making, after = _steps(dataset)
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
-    blocks: Iterator[Rows] = (
-        _own_rows(source, block) for block in reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
-    )
+    read = reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
+    read = read if dataset.on_bad_record == "quarantine" else strict(read, path)
+    blocks: Iterator[Rows] = (_own_rows(source, block, quarantine) for block in read)
     if making:
         spec, step = making
         ready = map_stream(partial(_before, dataset, before), blocks, threads=threads if before else 1)
@@ -151,12 +167,15 @@ def _steps(dataset: Dataset) -> tuple[list[Step], Step | None, list[Step]]:
     return steps[:at], steps[at], steps[at + 1 :]
 
 
-def _own_rows(source: Source, block: Block) -> Rows:
-    """The rows of a reader's block that are the source's: their numbers in the file, values and labels."""
+def _own_rows(source: Source, block: Block, quarantine: Callable[[Sequence[Rejected]], None]) -> Rows:
+    """The good rows of a reader's block that are the source's: their numbers in the file, values and labels."""
     numbers = np.arange(block.first_row, block.first_row + len(block.x))
-    if not source.rows:
+    if not source.rows and not block.rejected:
         return numbers, block.x, block.labels
-    own = np.isin(numbers % source.rows.modulo, source.rows.remainders)
+    own = np.isin(numbers % source.rows.modulo, source.rows.remainders) if source.rows else np.ones(len(numbers), bool)
+    if block.rejected:
+        quarantine([bad for bad in block.rejected if own[bad.row - block.first_row]])
+        own &= accepted(block)
     return numbers[own], block.x[own], None if block.labels is None else block.labels[own]
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -26,7 +29,13 @@ class Stored:
 
 
 def compress_shards(
-    dataset: Dataset, source_name: str, placements: list[Placement], spool: Path | None, on_premises: bool, bucket: str
+    dataset: Dataset,
+    source_name: str,
+    placements: list[Placement],
+    spool: Path | None,
+    on_premises: bool,
+    bucket: str,
+    threads: int = 1,
 ) -> Stored:
     """Put every shard that the store lacks; encoding, compression and transfer overlap.
 
@@ -38,6 +47,7 @@ def compress_shards(
         on_premises: whether the origin's shards stay in a store of its own, so that only those planned for
             another site cross its link.
         bucket: of the store.
+        threads: shards that are compressed side by side.
 
     Returns:
         What was written, and what of it crossed the origin's link.
@@ -67,10 +77,11 @@ def compress_shards(
         return placement, plain
 
     def compress(work: tuple[Placement, bytes]) -> tuple[Placement, bytes]:
-        return work[0], CODECS.get(work[0].codec).compress(work[1])
+        return work[0], shards.pack(work[1], work[0].codec)
 
-    def put(work: tuple[Placement, bytes]) -> None:
+    def put(packed: Future[tuple[Placement, bytes]]) -> None:
         nonlocal written, crossed
+        work = packed.result()
         store.put(work[0].key, work[1])
         written += len(work[1])
         crossed += 0 if on_premises and work[0].site == origin else len(work[1])
@@ -78,7 +89,13 @@ def compress_shards(
         publish("compress", origin, len(there) + len(stored), len(placements))
 
     stored: list[float] = []
-    pipeline.run_stages(missing, [("encode", encode), ("compress", compress), ("put", put)])
+    with ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool:
+        stages: list[tuple[str, Callable[[Any], Any]]] = [
+            ("encode", encode),
+            ("compress", lambda work: pool.submit(compress, work)),
+            ("put", put),
+        ]
+        pipeline.run_stages(missing, stages, depth=max(2, threads))
     if spool:
         spool.unlink(missing_ok=True)
     return Stored(written, crossed)
@@ -86,8 +103,9 @@ def compress_shards(
 
 def _recoded(store: storage.Store, dataset: str, placement: Placement) -> bytes:
     prefix = f"datasets/{dataset}/shards/{placement.shard.digest}.arrow."
+    there = store.present([prefix + codec for codec in CODECS.names()])
     for codec in CODECS.names():
-        if store.exists(prefix + codec):
+        if prefix + codec in there:
             packed = store.get(prefix + codec)
             return shards.unpack(packed, codec, placement.shard.bytes, placement.shard.digest, prefix + codec)
     raise CorruptObject(f"{prefix}* is gone from the store; delete the dataset's index and run again")
