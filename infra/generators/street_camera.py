@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".npz"
 HEIGHT, WIDTH, HORIZON = 48, 64, 12
-STATES = {"free": (0, 2), "flowing": (5, 8), "jam": (13, 20)}  # the least and the most cars
+STATES = {"free": (0, 2), "flowing": (5, 8), "jam": (14, 22)}  # the least and the most cars
 
 
 def write(path: Path, rows: int, seed: int) -> None:

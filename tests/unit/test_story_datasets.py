@@ -10,7 +10,6 @@ import pytest
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import SPLITS, Dataset
 from infra import fitting, sources, storage
-from infra.readers import READERS
 from infra.transforms import TRANSFORMS
 
 pytestmark = pytest.mark.unit
@@ -48,8 +47,6 @@ def with_statistics(dataset: Dataset, path) -> Dataset:
 def test_a_story_is_preprocessed_as_its_model_needs_it(name, tmp_path):
     model, shape, rows, residency = STORIES[name]
     dataset = small(name, rows)
-    if dataset.format not in READERS.names():
-        pytest.skip(f"there is no reader of {dataset.format}")
     assert name.startswith("synthetic-"), "made-up data says so in its name"
     assert dataset.residency == residency
     trained = Catalog().model(model)
