@@ -43,8 +43,8 @@ class Rows(Noun):
 class Source(Noun):
     """Where a part of a dataset is born.
 
-    `uri` is a path, any URL that fsspec knows, or `package://<module>/<file>` for a file in an installed
-    package.
+    `uri` is a path, any URL that fsspec knows, `package://<module>/<file>` for a file in an installed package, or
+    `generated://<generator>/<file>?rows=..&seed=..` for made-up data (see `infra/generators`).
     """
 
     site: Name

@@ -192,7 +192,7 @@ def local_copy(uri: str, folder: Path) -> Path:
     """A local file, or folder, with the content of a source.
 
     Args:
-        uri: a path, `package://<module>/<file>` or any URL that fsspec knows.
+        uri: a path, `package://<module>/<file>`, `generated://<generator>/<file>?rows=..&seed=..` or any URL that fsspec knows.
         folder: where a remote file is copied to.
 
     Raises:
@@ -209,6 +209,10 @@ def local_copy(uri: str, folder: Path) -> Path:
             raise CatalogError(
                 f"{uri}: the package {module!r} is not installed; pip install 'cloudedge[local]'"
             ) from error
+    elif scheme == "generated":
+        from infra.generators import generate
+
+        path = generate(uri, folder / hashlib.sha256(uri.encode()).hexdigest()[:16])
     else:
         path = folder / hashlib.sha256(uri.rpartition("/")[0].encode()).hexdigest()[:16] / Path(rest).name
         path.parent.mkdir(parents=True, exist_ok=True)
