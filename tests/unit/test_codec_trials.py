@@ -31,7 +31,7 @@ def odd_codecs(tmp_path, monkeypatch):
     )
     (tmp_path / "slow_codec.py").write_text(
         "import time\nseen = []\n"
-        "def compress(data, tensor=None):\n    seen.append(len(data))\n    time.sleep(len(data) / 1e6)\n    return data[: len(data) // 2] + bytes(4)\n"
+        "def compress(data, tensor=None):\n    seen.append(len(data))\n    end = time.thread_time() + len(data) / 1e6\n    while time.thread_time() < end:\n        pass\n    return data[: len(data) // 2] + bytes(4)\n"
         "def decompress(data, size):\n    return whole[:size]\nwhole = b''\n"
     )
     info = tmp_path / "odd-1.0.dist-info"
