@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 REFERENCE = "zstd"
 PATIENCE = 0.01  # seconds for which a codec is tried
 FIRST_BYTES = 16 << 10  # of the sample that tells how fast a codec is
+ALIKE = 1.04  # times the best codec's time is as good: trials are no more exact
+WHOLE = 5  # times the patience may be spent to see the ratio of a whole shard
 SAMPLE_BYTES = 8 << 20  # of a shard that `first_shard` makes
 TIMES = 5  # the best of so many, if they are quick
 
@@ -75,13 +77,18 @@ def measure(plain: bytes, patience: float = PATIENCE) -> Trials:
 def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, unpacking_cores: int = 1) -> CodecTrial:
     """The codec whose slowest step of compress, transfer and decompress is the fastest.
 
+    Of those within `ALIKE` of it the one with the least work: that is as good, and leaves the cores to others.
+
     Args:
         trials: of the shards' source.
         link: bytes a second over the slowest link on the way.
         packing_cores: that compress shards side by side.
         unpacking_cores: that decompress shards side by side.
     """
-    return min(trials, key=lambda trial: seconds_a_byte(trial, link, packing_cores, unpacking_cores))
+    seconds = [(seconds_a_byte(trial, link, packing_cores, unpacking_cores), trial) for trial in trials]
+    fastest = min(each for each, _ in seconds)
+    alike = [trial for each, trial in seconds if each <= ALIKE * fastest]
+    return min(alike, key=lambda trial: 1 / trial.compress_bytes_per_second + 1 / trial.decompress_bytes_per_second)
 
 
 def seconds_a_byte(trial: CodecTrial, link: float, packing_cores: int = 1, unpacking_cores: int = 1) -> float:
@@ -98,9 +105,11 @@ def _try(name: str, codec: Codec, plain: bytes, reference_ratio: float, patience
     codec.compress(b"")  # it may import or make tables
     part = _part(plain, FIRST_BYTES)
     pack_seconds, packed = _best(partial(codec.compress, part, shards.tensor(part)), 0)
-    if pack_seconds < patience and part is not plain:
+    if part is not plain and pack_seconds * len(plain) / len(part) < WHOLE * patience:
+        part = plain
+    elif part is not plain and pack_seconds < patience:
         part = _part(plain, int(len(part) * patience / pack_seconds))
-    if pack_seconds < patience:
+    if part is plain or pack_seconds < patience:
         pack_seconds, packed = _best(partial(codec.compress, part, shards.tensor(part)), patience)
     reference = CODECS.get(REFERENCE)
     if name != REFERENCE and packed.endswith(reference.compress(part)):

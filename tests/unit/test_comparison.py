@@ -48,7 +48,9 @@ def test_json_has_every_codec_and_the_best_for_each_link(folder):
     assert {*codecs, *found["left_out"]} == set(CODECS.names())
     assert set(found["best"]) == {"1 Mbit/s", "10 Mbit/s", "100 Mbit/s", "1,000 Mbit/s"}
     for link, best in found["best"].items():
-        assert codecs[best]["seconds_a_gigabyte"][link] == min(c["seconds_a_gigabyte"][link] for c in codecs.values())
+        assert codecs[best]["seconds_a_gigabyte"][link] <= 1.05 * min(
+            c["seconds_a_gigabyte"][link] for c in codecs.values()
+        )
     assert codecs["none"]["ratio"] == 1
     assert codecs["none"]["seconds_a_gigabyte"]["1 Mbit/s"] == pytest.approx(8000)
     assert codecs["delta_zstd"]["ratio"] > codecs["zstd"]["ratio"], "the command tells codecs where the numbers lie"
