@@ -63,11 +63,13 @@ class Source(Noun):
 class Schema(Noun):
     """What a record is: one array of `shape` and `dtype`, values in `[low, high]`, and perhaps a label."""
 
-    shape: tuple[int, ...] = Field(min_length=1)
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     dtype: Literal["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"]
     low: float | None = None
     high: float | None = None
     label: str | int | None = None  # column name or number (CSV), array name (NPZ); None: no labels
+    # Names of the columns (arrays, features, keys) with the values, in this order; None: all but the label.
+    columns: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @property
     def values(self) -> int:
@@ -96,16 +98,21 @@ class Dataset(Noun):
     name: Name
     description: str
     license: str
-    format: str  # a reader's name
+    format: str = ""  # a reader's name; left out: chosen by the suffix of each source
     sources: tuple[Source, ...] = Field(min_length=1)
     record: Schema
     transforms: tuple[Transform, ...] = ()
     splits: dict[Split, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
-    shard_rows: int = Field(default=8192, ge=1)
+    shard_bytes: int = Field(
+        default=8 << 20, ge=1
+    )  # most bytes of records in a shard; less where a site has less memory
+    shard_rows: int | None = Field(default=None, ge=1)  # most rows in a shard, whatever their bytes
     # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
     # nothing at all (`site`: the edge's answer stands).
     residency: Literal["any", "unsure-rows", "site"] = "any"
+    # A record that does not fit the schema stops the run, or is left out and stored with its reason.
+    on_bad_record: Literal["fail", "quarantine"] = "fail"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -167,6 +174,7 @@ class Site(Noun):
     description: str = ""
     tier: Tier
     threads: int = Field(default=1, ge=1, le=256)
+    memory_bytes: int | None = Field(default=None, ge=1 << 20)  # that the site's engine may fill with shards
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
@@ -406,6 +414,7 @@ class Report(Noun):
     model_version: str
     started: float
     rows_in: int
+    quarantined_rows: int = 0  # left out because they do not fit the schema; not part of `rows_in`
     rows_out: int
     missing_rows: int
     duplicate_rows: int

@@ -4,7 +4,10 @@
 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
+    datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
+    datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
+    datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
@@ -34,9 +37,24 @@ def shard_index(dataset: str, source: str, fingerprint: str) -> str:
     return f"datasets/{dataset}/index/{source}/{fingerprint}.parquet"
 
 
+def latest_index(dataset: str, source: str, lineage: str) -> str:
+    """Key of the fingerprint of the batch that was cut last; `lineage` names how it was preprocessed and cut."""
+    return f"datasets/{dataset}/index/{source}/{lineage}.latest"
+
+
 def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
     return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
+
+
+def statistics(dataset: str, name: str) -> str:
+    """Key of what a fitted transform knows of a dataset."""
+    return f"datasets/{dataset}/statistics/{name}.json"
+
+
+def quarantine(dataset: str, source: str, fingerprint: str) -> str:
+    """Key of a source's records that do not fit the schema."""
+    return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:
