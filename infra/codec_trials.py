@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 
-from data_catalog.errors import BadInput, BadRecord
+from data_catalog.errors import BadInput, BadRecord, ObjectMissing
 from data_catalog.nouns import CodecTrial
-from infra import shards, sources
+from infra import fitting, partition, shards, sources
 from infra.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from data_catalog.nouns import Dataset, Source
     from infra.codecs import Codec
+    from infra.storage import Store
 
 REFERENCE = "zstd"
 PATIENCE = 0.01  # seconds for which a codec is tried
@@ -152,6 +153,16 @@ def _best(call: Callable[[], bytes], patience: float) -> tuple[float, bytes]:
     return best, result
 
 
+class _Nowhere:
+    """A store that has nothing and keeps nothing: statistics are fitted for this sample, and no server is needed."""
+
+    def get(self, key: str) -> bytes:
+        raise ObjectMissing(f"{key} is not in the store")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Forget it."""
+
+
 def first_shard(dataset: Dataset, source: Source, folder: Path) -> bytes:
     """The Arrow bytes of a source's first shard, made as a run would make them, or of so many of its rows as are enough.
 
@@ -164,17 +175,18 @@ def first_shard(dataset: Dataset, source: Source, folder: Path) -> bytes:
         CatalogError: the source cannot be found, or a transform has wrong settings.
         BadRecord: a record does not fit the schema, or no record is in the batch.
     """
+    dataset = fitting.fitted(dataset, folder, cast("Store", _Nowhere()))
     files = sources.local_files(dataset, source, folder)
     ids, parts, rows, size = [], [], 0, 0
     for records in sources.read_records(dataset, source, files[0], dataset.batch):
         ids.append(records.ids)
         parts.append(records.x)
         rows, size = rows + len(records.x), size + records.x.nbytes
-        if rows >= dataset.shard_rows or size >= SAMPLE_BYTES:
+        if size >= SAMPLE_BYTES:
             break
     if not rows:
         raise BadRecord(
             f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
         )
-    wanted = min(rows, dataset.shard_rows, max(1, SAMPLE_BYTES * rows // size))
+    wanted = min(rows, partition.rows_of_a_shard(dataset, size // rows), max(1, SAMPLE_BYTES * rows // size))
     return shards.encode(pa.concat_arrays(ids)[:wanted], np.concatenate(parts)[:wanted])
