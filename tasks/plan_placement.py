@@ -160,7 +160,7 @@ def choose_codec(
     link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
     cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
     seconds = {trial.codec: codec_trials.seconds_a_byte(trial, link, *cores) for trial in trials}
-    best = min(seconds, key=lambda codec: seconds[codec])
+    best = codec_trials.choose(trials, link, *cores).codec
     near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
     return min(near, key=lambda codec: seconds[codec], default=best)
 
