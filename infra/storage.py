@@ -71,6 +71,11 @@ class Store:
             # in one request: s3fs would ask for the size first, to read large objects in parts
             return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}", max_concurrency=1))
 
+    def get_start(self, key: str, size: int) -> bytes:
+        """The first `size` bytes of the object, or all if it has fewer; raises as `get` does."""
+        with translated(key, self.bucket):
+            return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}", start=0, end=size))
+
     def put(self, key: str, data: bytes) -> None:
         """Write the object whole; raises as `translated` says."""
         with translated(key, self.bucket):

@@ -89,7 +89,7 @@ def plan_placement(
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
     placements = tuple(
         _placement(
-            dataset.name,
+            dataset,
             shard,
             where.get(shard.digest),
             known,
@@ -118,8 +118,9 @@ def plan_placement(
         reasons=solution.reasons | _reasons_to_rest(placements),
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
+    clouds = [site.name for site in sites if site.tier == "cloud"]
     for site, _ in known.values():
-        order = work_order(plan, site)
+        order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
         if order.shards:
             store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
@@ -146,14 +147,23 @@ def choose_codec(trials: Sequence[CodecTrial], profile: Profile) -> str:
     return min(trials, key=slowest_step).codec
 
 
-def work_order(plan: Plan, site: Site) -> WorkOrder:
-    """What one site is to do first: all shards that the plan gave it."""
+def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:
+    """What one site is to do first: all shards that the plan gave it.
+
+    Args:
+        plan: of the run.
+        site: which one.
+        recipients: who has to read its escalated rows, if they are to be encrypted.
+    """
+    encrypted = recipients is not None
     escalation = EscalationOrder(
         threshold=plan.cascade.threshold,
         temperature=plan.cascade.temperature,
         codec=ESCALATION_CODEC,
         cloud_variant=plan.variants["cloud"].answering,
         preprocessing=plan.preprocessing,
+        shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
+        recipients=tuple(recipients or ()),
     )
     return WorkOrder(
         run_id=plan.run_id,
@@ -249,7 +259,7 @@ def _ratio(trials: Sequence[CodecTrial], codec: str) -> float:
 
 
 def _placement(
-    dataset: str,
+    dataset: Dataset,
     shard: Shard,
     site: str | None,
     known: Mapping[str, tuple[Site, Profile]],
@@ -273,7 +283,7 @@ def _placement(
         site=site,
         variant=card.digest,
         codec=codec,
-        key=keys.shard(dataset, shard.digest, codec),
+        key=keys.shard(dataset.name, shard.digest, codec, dataset.sensitivity == "restricted"),
         result=keys.result_name(shard.digest, card.answering, preprocessing),
         reused=done is not None,
         reason="the ledger holds its result"
