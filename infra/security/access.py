@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from data_catalog.errors import CorruptObject, KeyMissing, ObjectMissing
 from data_catalog.nouns import WrappedKey
 from infra import keys
+from infra.pipeline import side_by_side
 from infra.security import pairs, sealing
 from infra.settings import read_settings
 
@@ -138,10 +139,11 @@ class Keyring:
 
     def _make(self, shard_set: str, recipients: Iterable[str]) -> str:
         key_id, key = set_name(shard_set) + secrets.token_hex(16), secrets.token_bytes(sealing.KEY_BYTES)
+        sites = list(dict.fromkeys((self.site, *recipients)))
+        side_by_side(self._public, sites)
         if pairs.pair_id(self._public(self.site)) not in self._mine():
             raise _no_private_key(self.site, self.home, keys.public_key(self.site))
-        for site in dict.fromkeys((self.site, *recipients)):
-            self._wrap(key_id, key, site, shard_set)
+        side_by_side(lambda site: self._wrap(key_id, key, site, shard_set), sites)
         self._opened[key_id] = key
         return key_id
 
