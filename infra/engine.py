@@ -19,13 +19,14 @@ import pyarrow as pa
 
 from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
-from infra import cascade, keys, ledger, memory, pipeline, shards, sites
+from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 from infra.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,6 +46,17 @@ class Block:
     escalation: EscalationOrder | None
     shards: tuple[OrderedShard, ...]
     store: Store
+    home: Path | None = None  # with the site's folder; None: as the settings say where the block runs
+
+    @property
+    def folder(self) -> Path:
+        """The site's own folder."""
+        return (self.home or read_settings().home) / "sites" / self.site
+
+    def read(self, shard: OrderedShard) -> tuple[bytes, int]:
+        """A shard's packed bytes, and how many of them the store had to send; see `shard_cache.read_shard`."""
+        most = read_settings().shard_cache_bytes
+        return shard_cache.read_shard(self.store, shard, self.folder / "shards", most)
 
 
 class Predictors:
@@ -123,8 +135,7 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
     memory.give_back_large_blocks()
     if predictors is None:
-        folder = read_settings().home / "sites" / block.site
-        model, crossed = sites.cached_model(block.store, block.card, folder)
+        model, crossed = sites.cached_model(block.store, block.card, block.folder)
         account["bytes_in"] += crossed
         account["wan_in"] += crossed
         predictors = Predictors(block.card, model, block.batch, 1)
@@ -132,14 +143,14 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
     escalated: list[Escalated] = []
 
     def fetch(shard: OrderedShard) -> _Work:
-        packed = block.store.get(shard.key)
-        account["bytes_in"] += len(packed)
-        account["wan_in"] += 0 if shard.local else len(packed)
+        packed, crossed = block.read(shard)
+        account["bytes_in"] += crossed
+        account["wan_in"] += 0 if shard.local else crossed
         return _Work(shard, packed)
 
     def decompress(work: _Work) -> _Work:
         shard = work.shard
-        plain = shards.unpack(work.packed, shard.codec, shard.bytes, shard.digest, shard.key)
+        plain = _unpack(block, shard, work.packed)
         work.ids, work.x = shards.decode(plain)
         work.packed = b""
         if len(work.x) != shard.rows or work.x.shape[1:] != block.card.shape or work.x.dtype != block.card.dtype:
@@ -185,6 +196,15 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
         startup_seconds=predictors.startup_seconds,
         **account,
     )
+
+
+def _unpack(block: Block, shard: OrderedShard, packed: bytes) -> bytes:
+    """The Arrow bytes of a shard, verified. One that was damaged in the store already is not kept on the disk."""
+    try:
+        return shards.unpack(packed, shard.codec, shard.bytes, shard.digest, shard.key)
+    except CorruptObject:
+        shard_cache.drop(block.folder / "shards", shard.key)
+        raise
 
 
 def _pack_unsure(
@@ -235,10 +255,10 @@ def escalate_known(block: Block) -> BlockDone:
         result = ledger.read_result(data, key)
         packed = ledger.packed_in(result)
         if not _is_packed(block.store, order, shard, packed):
-            data = block.store.get(shard.key)
-            account["bytes_in"] += len(data)
-            account["wan_in"] += 0 if shard.local else len(data)
-            ids, x = shards.decode(shards.unpack(data, shard.codec, shard.bytes, shard.digest, shard.key))
+            data, crossed = block.read(shard)
+            account["bytes_in"] += crossed
+            account["wan_in"] += 0 if shard.local else crossed
+            ids, x = shards.decode(_unpack(block, shard, data))
             packed, data = _pack_unsure(order, ids, x, result["confidence"].to_numpy())
             if packed and data:
                 block.store.put(_escalated(order, shard, packed).key, data)

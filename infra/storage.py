@@ -92,6 +92,11 @@ class Store:
         with translated(key, self.bucket):
             return transfer.download(self._read, key)
 
+    def get_start(self, key: str, size: int) -> bytes:
+        """The first `size` bytes of the object, or all if it has fewer; not compared with its digest; raises as `get`."""
+        with translated(key, self.bucket):
+            return self._read(key, 0, size).data
+
     def get_file(self, key: str, path: Path) -> None:
         """Copy an object to a local file in bounded memory; raises as `get`.
 
