@@ -93,7 +93,7 @@ class Store:
             return transfer.download(self._read, key)
 
     def get_start(self, key: str, size: int) -> bytes:
-        """The first `size` bytes of the object, or all if it has fewer; raises as `get` does."""
+        """The first `size` bytes of the object, or all if it has fewer; not compared with its digest; raises as `get`."""
         with translated(key, self.bucket):
             return self._read(key, 0, size).data
 
