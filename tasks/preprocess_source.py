@@ -5,6 +5,7 @@ Records that do not fit the schema stop it, or go to the store's quarantine, as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from infra.progress import publish
 class Preprocessed:
     """A source's preprocessed batch: its fingerprint, and its spool if it was not in the store already.
 
-    `quarantined_rows` of the source were left out.
+    `quarantined_rows` of the source were left out; `lossy_error` is the largest that lossy coding made in the spool.
     """
 
     source: str
     fingerprint: str
     spool: Path | None
     quarantined_rows: int = 0
+    lossy_error: float = 0.0
 
 
 def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: str, threads: int = 1) -> Preprocessed:
@@ -60,7 +62,14 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
     target = work / "spool" / source.name / "batch.arrow"
     left_out = quarantine.Quarantine(work / f"{source.name}-quarantine.parquet", source.uri)
     blocks = sources.read_records(dataset, source, files[0], dataset.batch, threads=threads, quarantine=left_out.add)
-    rows = spool.write(target, blocks, list(dataset.splits))
+    errors = [0.0]
+
+    def watched() -> Iterator[sources.Records]:
+        for records in blocks:
+            errors[0] = max(errors[0], records.lossy_error)
+            yield records
+
+    rows = spool.write(target, watched(), list(dataset.splits))
     if dataset.on_bad_record == "quarantine":
         left_out.store(store, rejects)
     if not rows:
@@ -70,7 +79,7 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
             " check `rows`, `batch` and the schema"
         )
     publish("preprocess", source.site, 1, 1, "sources")
-    return Preprocessed(source.name, fingerprint, target, left_out.rows)
+    return Preprocessed(source.name, fingerprint, target, left_out.rows, errors[0])
 
 
 def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: ledger.Index) -> bool:

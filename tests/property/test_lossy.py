@@ -1,0 +1,114 @@
+"""Lossy coding from a dataset's key to the shard index: asked for by name, part of every name, its error recorded."""
+
+from __future__ import annotations
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from data_catalog.errors import CatalogError, UnknownName
+from data_catalog.nouns import Dataset
+from infra import keys, ledger, shards, sources, spool, storage
+from infra.lossy.bitround import apply
+from tasks.cut_shards import cut_shards
+from tasks.preprocess_source import preprocess_source
+
+pytestmark = pytest.mark.property
+
+
+@given(
+    st.sampled_from((("float32", 23), ("float64", 52))).flatmap(
+        lambda kind: st.tuples(
+            hnp.arrays(kind[0], hnp.array_shapes(max_dims=2), elements={"allow_nan": False, "allow_infinity": False}),
+            st.integers(1, kind[1]),
+        )
+    )
+)
+def test_bit_rounding_keeps_its_bound(drawn):
+    x, bits = drawn
+    rounded = apply(x, bits)
+    error = np.abs(rounded.astype(np.longdouble) - x.astype(np.longdouble))
+    smallest = np.finfo(x.dtype).smallest_normal  # numbers below it have fewer bits to begin with
+    assert (error <= np.longdouble(2.0) ** -(bits + 1) * np.maximum(np.abs(x), smallest)).all()
+
+
+def dataset_of(folder, **more) -> Dataset:
+    return Dataset.model_validate(
+        {
+            "name": "made-up", "description": "", "license": "", "format": "npy", "shard_rows": 100,
+            "sources": [{"site": "a", "uri": str(folder / "x.npy")}], "record": {"shape": [32], "dtype": "float32"},
+        } | more
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((250, 32)).astype(np.float32))
+    return tmp_path
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store on this disk instead of a server: the same keys, the same bytes."""
+    store = storage.open_store("lossy-tests")
+    store._fs = DirFileSystem(str(tmp_path / "store"), fsspec.filesystem("file", auto_mkdir=True))
+    return store
+
+
+def test_the_shards_hold_the_rounded_values_and_the_index_the_largest_error(folder, store):
+    dataset = dataset_of(folder, lossy={"name": "bitround", "bits": 5})
+    prepared = preprocess_source(dataset, "a", folder, store.bucket)
+    x = np.load(folder / "x.npy")
+    rounded = apply(x, 5)
+    worst = float(np.abs(rounded.astype(np.float64) - x).max())
+    assert prepared.lossy_error == worst > 0
+    index = cut_shards(dataset, "a", prepared.fingerprint, prepared.spool, folder, store.bucket, prepared.lossy_error)
+    assert index.lossy_error == worst
+    key = keys.shard_index("made-up", "a", prepared.fingerprint)
+    assert ledger.read_index(store.get(key), key) == index
+    batch = spool.Spool(prepared.spool)
+    first = index.shards[0]
+    ids, values, _, _ = batch.read(0, first.rows)
+    np.testing.assert_array_equal(values, rounded[: first.rows])
+    plain = shards.encode(ids, values)
+    assert shards.digest(plain) == first.digest
+    for codec in ("zstd", "shuffle_zstd"):  # any lossless codec carries it, and gains by it
+        assert len(shards.pack(plain, codec)) < 0.75 * len(shards.pack(shards.encode(ids, x[: first.rows]), codec))
+
+
+def test_what_is_asked_for_is_part_of_the_name(folder):
+    plain = dataset_of(folder)
+    five, six = (dataset_of(folder, lossy={"name": "bitround", "bits": bits}) for bits in (5, 6))
+    assert len({sources.preprocessing_digest(dataset) for dataset in (plain, five, six)}) == 3
+
+
+def test_without_it_nothing_is_lost(folder, store):
+    prepared = preprocess_source(dataset_of(folder), "a", folder, store.bucket)
+    assert prepared.lossy_error == 0
+    np.testing.assert_array_equal(spool.Spool(prepared.spool).read(0, 250)[1], np.load(folder / "x.npy"))
+
+
+@pytest.mark.parametrize(
+    ("lossy", "error", "says"),
+    [
+        ({"name": "bitround", "bits": 0}, CatalogError, "from 1 to 23"),
+        ({"name": "bitround", "bits": 2.5}, CatalogError, "from 1 to 23"),
+        ({"name": "bitround"}, CatalogError, "bits"),
+        ({"name": "bitround", "bits": 3, "x": 1}, CatalogError, "correct `lossy`"),
+        ({"name": "bitrund", "bits": 3}, UnknownName, r"key `lossy`\); did you mean 'bitround'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_error(folder, store, lossy, error, says):
+    with pytest.raises(error, match=says):
+        preprocess_source(dataset_of(folder, lossy=lossy), "a", folder, store.bucket)
+
+
+def test_integers_are_not_rounded(folder, store):
+    np.save(folder / "x.npy", np.zeros((250, 32), np.int32))
+    dataset = dataset_of(folder, record={"shape": [32], "dtype": "int32"}, lossy={"name": "bitround", "bits": 3})
+    with pytest.raises(CatalogError, match="rounds float32 and float64, not int32"):
+        preprocess_source(dataset, "a", folder, store.bucket)
