@@ -6,7 +6,7 @@ and the largest error that was measured is in the shard index.
 
 The contract of a module here:
 
-- `VERSION`, raised whenever the output changes;
+- `VERSION`, raised whenever the output changes; `DTYPES` that it takes, and `EXAMPLE` settings, for the suite;
 - `apply(x, **settings)` gives the records with fewer bits: same shape, same dtype, NaN and infinities as they are;
   applied again it changes nothing;
 - `ValueError` for records or settings that it cannot use.
@@ -28,6 +28,8 @@ class Lossy(Protocol):
     """What a module of lossy coding offers."""
 
     VERSION: int
+    DTYPES: tuple[str, ...]
+    EXAMPLE: dict[str, Any]
 
     def apply(self, x: NDArray[np.generic], **settings: Any) -> NDArray[np.generic]:
         """The records, (n, ...), with fewer bits."""

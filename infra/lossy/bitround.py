@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 VERSION = 1
 EXAMPLE = {"bits": 7}
 MANTISSA = {"float32": 23, "float64": 52}
+DTYPES = tuple(MANTISSA)
 
 
 def apply(x: NDArray[np.generic], bits: int) -> NDArray[np.generic]:

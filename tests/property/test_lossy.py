@@ -12,7 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from data_catalog.errors import CatalogError, UnknownName
 from data_catalog.nouns import Dataset
-from infra import keys, ledger, shards, sources, spool, storage
+from infra import codec_trials, keys, ledger, shards, sources, spool, storage
+from infra.codecs import CODECS
+from infra.lossy import jpeg
 from infra.lossy.bitround import apply
 from tasks.cut_shards import cut_shards
 from tasks.preprocess_source import preprocess_source
@@ -112,3 +114,45 @@ def test_integers_are_not_rounded(folder, store):
     dataset = dataset_of(folder, record={"shape": [32], "dtype": "int32"}, lossy={"name": "bitround", "bits": 3})
     with pytest.raises(CatalogError, match="rounds float32 and float64, not int32"):
         preprocess_source(dataset, "a", folder, store.bucket)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_went_through_jpeg_are_carried_as_jpeg(channels):
+    rng = np.random.default_rng(2)
+    smooth = rng.normal(0, 1, (48, 40, 32, channels)).cumsum(1).cumsum(2)
+    low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
+    images = np.clip((smooth - low) / (high - low) * 255 + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
+    coded = jpeg.apply(images, quality=80)
+    assert 0 < np.abs(coded.astype(int) - images).max() < 100
+    ids = sources.record_ids("a", np.arange(len(images)))
+    plain, raw = shards.encode(ids, coded), shards.encode(ids, images)
+    packed = {name: shards.pack(plain, name) for name in ("jpeg", "png", "jpegls", "zstd_19")}
+    assert 1.3 * len(packed["jpeg"]) < min(len(each) for name, each in packed.items() if name != "jpeg")
+    assert CODECS.get("jpeg").decompress(packed["jpeg"], len(plain)) == plain
+    assert shards.unpack(shards.pack(raw, "jpeg"), "jpeg", len(raw), shards.digest(raw), "k") == raw
+    assert max(codec_trials.measure(plain).tried, key=lambda trial: trial.ratio).codec == "jpeg"
+    assert "jpeg" in codec_trials.measure(raw).left_out, "it is never lossy by itself"
+
+
+def test_an_image_that_does_not_settle_stays_as_it_was(monkeypatch):
+    images = np.random.default_rng(3).integers(0, 256, (6, 9, 9, 1), np.uint8)
+    images[:2] = 77
+    monkeypatch.setattr(jpeg, "ROUNDS", 1)
+    np.testing.assert_array_equal(jpeg.apply(images, quality=50), images)
+    monkeypatch.undo()
+    assert (jpeg.apply(images, quality=50)[2:] != images[2:]).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "quality", "says"),
+    [
+        ((8, 8), "uint8", 90, "images"),
+        ((8, 8, 2), "uint8", 90, "1 or 3 channels"),
+        ((8, 8), "uint16", 90, "uint16"),
+        ((8, 8, 1), "uint8", 91, "one of 50"),
+    ],
+)
+def test_what_jpeg_cannot_code_is_said(shape, dtype, quality, says):
+    records = np.zeros((4, *shape) if len(shape) == 3 or dtype != "uint8" else shape, dtype)
+    with pytest.raises(ValueError, match=says):
+        jpeg.apply(records, quality=quality)
