@@ -111,6 +111,37 @@ def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path |
     compare(dataset, source, catalog, picture, as_json=as_json)
 
 
+@cli.group()
+def keys() -> None:
+    """Look after the sites' keys to restricted datasets."""
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Show the sites' key pairs, and who can open which data."""
+    from cloudedge import site_keys
+
+    site_keys.show()
+
+
+@keys.command()
+@click.argument("site")
+def rotate(site: str) -> None:
+    """Give SITE a new key pair; it can open what it could, and nothing is encrypted anew."""
+    from cloudedge import site_keys
+
+    site_keys.rotate(site)
+
+
+@keys.command()
+@click.argument("site")
+def shred(site: str) -> None:
+    """Destroy the keys of SITE: it can open nothing any more of what is stored, and other sites what they could."""
+    from cloudedge import site_keys
+
+    site_keys.shred(site)
+
+
 def main() -> NoReturn:
     """Run a command; an error is one line, and the exit code says whose turn it is."""
     signal.signal(signal.SIGTERM, _interrupt)
