@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fsspec
 import numpy as np
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,6 +16,7 @@ from infra.lossy import jpeg
 from infra.lossy.bitround import apply
 from tasks.cut_shards import cut_shards
 from tasks.preprocess_source import preprocess_source
+from tests.stores import FolderStore
 
 pytestmark = pytest.mark.property
 
@@ -54,10 +53,9 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
-    """A store on this disk instead of a server: the same keys, the same bytes."""
-    store = storage.open_store("lossy-tests")
-    store._fs = DirFileSystem(str(tmp_path / "store"), fsspec.filesystem("file", auto_mkdir=True))
+def store(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path / "store")
+    monkeypatch.setattr(storage, "open_store", lambda bucket=None: store)
     return store
 
 
