@@ -43,8 +43,8 @@ class Rows(Noun):
 class Source(Noun):
     """Where a part of a dataset is born.
 
-    `uri` is a path, any URL that fsspec knows, or `package://<module>/<file>` for a file in an installed
-    package.
+    `uri` is a path, any URL that fsspec knows, `package://<module>/<file>` for a file in an installed package, or
+    `generated://<generator>/<file>?rows=..&seed=..` for made-up data (see `infra/generators`).
     """
 
     site: Name
@@ -104,12 +104,17 @@ class Dataset(Noun):
     transforms: tuple[Transform, ...] = ()
     splits: dict[Split, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     batch: tuple[Split, ...] = ()  # the splits that a run answers; empty: every record
-    shard_rows: int = Field(default=8192, ge=1)
+    shard_bytes: int = Field(
+        default=8 << 20, ge=1
+    )  # most bytes of records in a shard; less where a site has less memory
+    shard_rows: int | None = Field(default=None, ge=1)  # most rows in a shard, whatever their bytes
     # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
     # nothing at all (`site`: the edge's answer stands).
     residency: Literal["any", "unsure-rows", "site"] = "any"
     # A record that does not fit the schema stops the run, or is left out and stored with its reason.
     on_bad_record: Literal["fail", "quarantine"] = "fail"
+    # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
+    sensitivity: Literal["public", "restricted"] = "public"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -171,6 +176,7 @@ class Site(Noun):
     description: str = ""
     tier: Tier
     threads: int = Field(default=1, ge=1, le=256)
+    memory_bytes: int | None = Field(default=None, ge=1 << 20)  # that the site's engine may fill with shards
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
@@ -322,6 +328,8 @@ class EscalationOrder(Noun):
     codec: str
     cloud_variant: str  # `VariantCard.answering`
     preprocessing: str
+    shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
+    recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
 
 
 class WorkOrder(Noun):
@@ -348,6 +356,17 @@ class Escalated(Noun):
     bytes: int  # before compression
     codec: str
     result: str  # key of the cloud's answer in the ledger
+
+
+class WrappedKey(Noun):
+    """The data key of a set of encrypted objects, for one site: see `infra/security/access.py`."""
+
+    key_id: str  # 64 hexadecimal digits
+    what: str  # the set, in words
+    site: Name
+    pair: str  # SHA-256 of the public key (DER) that it is wrapped with
+    scheme: Literal["RSA-OAEP-SHA256"] = "RSA-OAEP-SHA256"
+    wrapped: str  # Base64
 
 
 class Span(Noun):

@@ -16,6 +16,7 @@ from flows.fulfil import fulfil
 from flows.probe import probe
 from infra import keys
 from infra.ledger import Index
+from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.settings import read_settings
@@ -25,6 +26,7 @@ from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
+from tasks.fit_transforms import fit_transforms_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
@@ -62,7 +64,7 @@ def collaborate(
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     with workspace(settings.home) as work:
-        return _run(batch, network, school, where, bound, work, bucket)
+        return _run(sized(batch, where), network, school, where, bound, work, bucket)
 
 
 def _run(
@@ -73,14 +75,16 @@ def _run(
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
 
     with watch.stage("train"):
+        batch, school = fit_transforms_task(batch, school, work, bucket)
         cards = train_model_task(network, school, work, bucket)
 
     spools: dict[str, Path | None] = {}
+    threads = {site.name: site.threads for site in where}
     quarantined: dict[str, int] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket)
+            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
         spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
@@ -113,7 +117,9 @@ def _run(
         origin = next(site for site in where if site.name == batch.source(source).site)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(batch, source, mine, spools[source], origin.shards_on_premises, bucket)
+            stored = compress_shards_task(
+                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
+            )
         return origin.name, stored.wan_bytes
 
     sent = side_by_side(compress, [source.name for source in batch.sources])

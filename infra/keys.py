@@ -1,16 +1,21 @@
 """The layout of the bucket: every key is made here and nowhere else.
 
+Shards and escalated rows of a restricted dataset are encrypted, and their keys end in `.enc`.
+
 ::
 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
+    datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
+    datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
     datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
-    sites/<site>/profile.json
+    sites/<site>/{profile.json, public.pem}
+    keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
 """
 
@@ -19,15 +24,18 @@ from __future__ import annotations
 import hashlib
 import json
 
+ENCRYPTED = ".enc"
+DATA_KEYS = "keys"
+
 
 def digest_of(*parts: object) -> str:
     """SHA-256 of the parts' canonical JSON: the name of a computation."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def shard(dataset: str, digest: str, codec: str) -> str:
+def shard(dataset: str, digest: str, codec: str, encrypted: bool = False) -> str:
     """Key of a compressed shard."""
-    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}"
+    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
 
 
 def shard_index(dataset: str, source: str, fingerprint: str) -> str:
@@ -35,9 +43,19 @@ def shard_index(dataset: str, source: str, fingerprint: str) -> str:
     return f"datasets/{dataset}/index/{source}/{fingerprint}.parquet"
 
 
+def latest_index(dataset: str, source: str, lineage: str) -> str:
+    """Key of the fingerprint of the batch that was cut last; `lineage` names how it was preprocessed and cut."""
+    return f"datasets/{dataset}/index/{source}/{lineage}.latest"
+
+
 def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
     return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
+
+
+def statistics(dataset: str, name: str) -> str:
+    """Key of what a fitted transform knows of a dataset."""
+    return f"datasets/{dataset}/statistics/{name}.json"
 
 
 def quarantine(dataset: str, source: str, fingerprint: str) -> str:
@@ -65,14 +83,29 @@ def result_name(digest: str, answering: str, preprocessing: str) -> str:
     return digest_of("result", digest, answering, preprocessing)
 
 
-def escalation(key: str, codec: str) -> str:
+def escalation(key: str, codec: str, encrypted: bool = False) -> str:
     """Key of the rows of one shard that the edge was unsure of."""
-    return f"escalations/{key[:2]}/{key}.arrow.{codec}"
+    return f"escalations/{key[:2]}/{key}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
+
+
+def is_encrypted(key: str) -> bool:
+    """Whether the object of that key is sealed."""
+    return key.endswith(ENCRYPTED)
 
 
 def profile(site: str) -> str:
     """Key of a site's measured profile."""
     return f"sites/{site}/profile.json"
+
+
+def public_key(site: str) -> str:
+    """Key of a site's public key."""
+    return f"sites/{site}/public.pem"
+
+
+def wrapped_key(key_id: str, site: str) -> str:
+    """Key of a data key, wrapped to a site; the first half of the id names the set."""
+    return f"{DATA_KEYS}/{key_id[:32]}/{key_id[32:]}/{site}.json"
 
 
 def run(run_id: str, *parts: str) -> str:

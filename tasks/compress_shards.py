@@ -1,19 +1,26 @@
-"""Compress a source's shards at their origin, by the codec that the plan chose for their link, and store them."""
+"""Compress a source's shards at their origin, by the codec that the plan chose for their link, and store them.
+
+Those of a restricted dataset are encrypted then, for their origin and the sites that the plan gives them to.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Dataset, Placement
-from infra import pipeline, shards, storage
+from infra import keys, pipeline, shards, storage
 from infra.codecs import CODECS
 from infra.progress import publish
+from infra.security.access import Keyring, shards_of
 from infra.spool import Spool
 
 
@@ -26,9 +33,15 @@ class Stored:
 
 
 def compress_shards(
-    dataset: Dataset, source_name: str, placements: list[Placement], spool: Path | None, on_premises: bool, bucket: str
+    dataset: Dataset,
+    source_name: str,
+    placements: list[Placement],
+    spool: Path | None,
+    on_premises: bool,
+    bucket: str,
+    threads: int = 1,
 ) -> Stored:
-    """Put every shard that the store lacks; encoding, compression and transfer overlap.
+    """Put every shard that the store lacks, or that its site cannot open; encoding, compression and transfer overlap.
 
     Args:
         dataset: the catalog entry.
@@ -38,18 +51,29 @@ def compress_shards(
         on_premises: whether the origin's shards stay in a store of its own, so that only those planned for
             another site cross its link.
         bucket: of the store.
+        threads: shards that are compressed side by side.
 
     Returns:
         What was written, and what of it crossed the origin's link.
 
     Raises:
         CorruptObject: the spool no longer gives the shard that the index names.
+        KeyMissing: the origin's private key is not on this machine.
     """
     store = storage.open_store(bucket)
     there = store.present([placement.key for placement in placements])
-    missing = [placement for placement in placements if placement.key not in there]
     origin = dataset.source(source_name).site
+    keyring, restricted = Keyring(store, origin), dataset.sensitivity == "restricted"
+    shard_set, readers = "", sorted({placement.site for placement in placements})
+    if restricted:
+        shard_set = shards_of(dataset.name, source_name, [placement.shard.digest for placement in placements])
+        keyring.key_of(shard_set, readers)
+        # one that was answered at its origin is not read again, and if nothing has changed, its origin has the key
+        kept = {p.key for p in placements if p.reused and p.site == origin and spool is None}
+        there = kept & there | keyring.share([(p.key, [p.site]) for p in placements if p.key in there - kept])
+    missing = [placement for placement in placements if placement.key not in there]
     if not missing:
+        _remove_plain(store, dataset, placements)
         publish("compress", origin, len(placements), len(placements))
         return Stored(0, 0)
     batch = Spool(spool) if spool else None
@@ -57,7 +81,7 @@ def compress_shards(
 
     def encode(placement: Placement) -> tuple[Placement, bytes]:
         if batch is None:  # the store has the shard, packed by another codec
-            return placement, _recoded(store, dataset.name, placement)
+            return placement, _recoded(store, dataset.name, placement, keyring)
         ids, x, _, _ = batch.read(placement.shard.first_row, placement.shard.rows)
         plain = shards.encode(ids, x)
         if shards.digest(plain) != placement.shard.digest:
@@ -67,10 +91,12 @@ def compress_shards(
         return placement, plain
 
     def compress(work: tuple[Placement, bytes]) -> tuple[Placement, bytes]:
-        return work[0], CODECS.get(work[0].codec).compress(work[1])
+        packed = shards.pack(work[1], work[0].codec)
+        return work[0], keyring.seal(work[0].key, packed, shard_set, readers) if restricted else packed
 
-    def put(work: tuple[Placement, bytes]) -> None:
+    def put(packed: Future[tuple[Placement, bytes]]) -> None:
         nonlocal written, crossed
+        work = packed.result()
         store.put(work[0].key, work[1])
         written += len(work[1])
         crossed += 0 if on_premises and work[0].site == origin else len(work[1])
@@ -78,19 +104,38 @@ def compress_shards(
         publish("compress", origin, len(there) + len(stored), len(placements))
 
     stored: list[float] = []
-    pipeline.run_stages(missing, [("encode", encode), ("compress", compress), ("put", put)])
+    with ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool:
+        stages: list[tuple[str, Callable[[Any], Any]]] = [
+            ("encode", encode),
+            ("compress", lambda work: pool.submit(compress, work)),
+            ("put", put),
+        ]
+        pipeline.run_stages(missing, stages, depth=max(2, threads))
     if spool:
         spool.unlink(missing_ok=True)
+    _remove_plain(store, dataset, placements)
     return Stored(written, crossed)
 
 
-def _recoded(store: storage.Store, dataset: str, placement: Placement) -> bytes:
-    prefix = f"datasets/{dataset}/shards/{placement.shard.digest}.arrow."
-    for codec in CODECS.names():
-        if store.exists(prefix + codec):
-            packed = store.get(prefix + codec)
-            return shards.unpack(packed, codec, placement.shard.bytes, placement.shard.digest, prefix + codec)
-    raise CorruptObject(f"{prefix}* is gone from the store; delete the dataset's index and run again")
+def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Placement]) -> None:
+    """Remove what a restricted dataset's shards left in the store while it was public."""
+    if dataset.sensitivity == "public":
+        return
+    mine = {placement.shard.digest for placement in placements}
+    for key in store.keys(f"datasets/{dataset.name}/shards"):
+        if not keys.is_encrypted(key) and key.rpartition("/")[2].partition(".")[0] in mine:
+            store.delete(key)
+
+
+def _recoded(store: storage.Store, dataset: str, placement: Placement, keyring: Keyring) -> bytes:
+    digest = placement.shard.digest
+    named = {keys.shard(dataset, digest, c, sealed): c for sealed in (False, True) for c in CODECS.names()}
+    for key in sorted(store.present([*named])):
+        packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
+        return shards.unpack(packed, named[key], placement.shard.bytes, digest, key)
+    raise CorruptObject(
+        f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
+    )
 
 
 compress_shards_task = task(name="compress", task_run_name="compress {source_name}", cache_policy=NO_CACHE)(

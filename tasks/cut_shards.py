@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
-from itertools import pairwise
-from math import ceil
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,9 +10,9 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import CodecTrial, Dataset, Shard
-from infra import keys, ledger, shards, storage
-from infra.codecs import CODECS
+from data_catalog.errors import CorruptObject, ObjectMissing
+from data_catalog.nouns import Dataset, Shard
+from infra import codec_trials, keys, ledger, partition, shards, sources, storage
 from infra.progress import publish
 from infra.spool import Spool
 
@@ -26,11 +22,12 @@ def cut_shards(
 ) -> ledger.Index:
     """Cut one source; where there is no spool, the store holds the index already.
 
-    The rows of two shards differ by at most one. The record index (ids, labels, splits; a row group a
-    shard) is written before the shard index, so whoever finds the latter finds both.
+    The rows of two shards differ by at most one; where an earlier version of the batch was cut, its shards are
+    cut again (`infra.partition`). The record index (ids, labels, splits; a row group a shard) is written before
+    the shard index, so whoever finds the latter finds both.
 
     Args:
-        dataset: the catalog entry; says how many rows a shard has.
+        dataset: the catalog entry, `sized`; says how large a shard is.
         source_name: which of its sources.
         fingerprint: of the preprocessed batch.
         spool: the batch; None if nothing has changed since the last run.
@@ -46,12 +43,13 @@ def cut_shards(
         return ledger.read_index(store.get(index_key), index_key)
     origin = dataset.source(source_name).site
     batch = Spool(spool)
-    count = ceil(batch.rows / dataset.shard_rows)
-    cuts = [batch.rows * i // count for i in range(count + 1)]
+    latest = keys.latest_index(dataset.name, source_name, sources.lineage(dataset, dataset.source(source_name)))
+    most = partition.rows_of_a_shard(dataset, batch.read(0, 1)[1].nbytes)
+    sizes = partition.shard_sizes(batch.rows, most, earlier_sizes(store, latest, dataset.name, source_name))
     cut: list[Shard] = []
     records = work / f"{source_name}-records.parquet"
     with pq.ParquetWriter(records, ledger.RECORDS, compression="zstd", write_page_checksum=True) as writer:
-        for first, end in pairwise(cuts):
+        for first, end in pairwise(accumulate(sizes, initial=0)):
             ids, x, labels, splits = batch.read(first, end - first)
             plain = shards.encode(ids, x)
             cut.append(
@@ -61,37 +59,22 @@ def cut_shards(
                 )
             )  # fmt: skip
             writer.write_table(pa.table([ids, labels, splits], ledger.RECORDS), row_group_size=len(x))
-            publish("partition", origin, len(cut), count)
+            publish("partition", origin, len(cut), len(sizes))
     store.put_file(keys.record_index(dataset.name, source_name, fingerprint), records)
     records.unlink()
-    trials = try_codecs(shards.encode(*batch.read(0, cut[0].rows)[:2]))
+    trials = codec_trials.measure(shards.encode(*batch.read(0, cut[0].rows)[:2])).tried
     store.put(index_key, ledger.write_index(cut, fingerprint, trials))
-    return ledger.Index(tuple(cut), fingerprint, tuple(trials))
+    store.put(latest, fingerprint.encode())
+    return ledger.Index(tuple(cut), fingerprint, trials)
 
 
-def try_codecs(plain: bytes) -> list[CodecTrial]:
-    """Measure every codec on one real shard: ratio, and speed on one core (best of three)."""
-    trials = []
-    for name in CODECS.names():
-        codec = CODECS.get(name)
-        packed = codec.compress(plain)
-        pack = min(_seconds(partial(codec.compress, plain)) for _ in range(3))
-        unpack = min(_seconds(partial(codec.decompress, packed, len(plain))) for _ in range(3))
-        trials.append(
-            CodecTrial(
-                codec=name,
-                ratio=len(plain) / len(packed),
-                compress_bytes_per_second=len(plain) / pack,
-                decompress_bytes_per_second=len(plain) / unpack,
-            )
-        )
-    return trials
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return max(time.perf_counter() - begun, 1e-9)
+def earlier_sizes(store: storage.Store, latest: str, dataset: str, source: str) -> list[int]:
+    """The rows of the shards that the batch was cut into last; none if it never was, or if the index is gone or damaged."""
+    try:
+        key = keys.shard_index(dataset, source, store.get(latest).decode())
+        return [shard.rows for shard in ledger.read_index(store.get(key), key).shards]
+    except (ObjectMissing, CorruptObject, UnicodeDecodeError):
+        return []  # a fresh cut is right, only dearer
 
 
 cut_shards_task = task(name="partition", task_run_name="partition {source_name}", cache_policy=NO_CACHE)(cut_shards)

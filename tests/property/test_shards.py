@@ -53,10 +53,10 @@ def store(tmp_path_factory):
     return store
 
 
-def dataset_of(shard_rows: int) -> Dataset:
+def dataset_of(shard_rows: int, name: str = "made-up") -> Dataset:
     return Dataset.model_validate(
         {
-            "name": "made-up",
+            "name": name,
             "description": "",
             "license": "",
             "format": "npy",
@@ -79,6 +79,8 @@ def test_shards_of_a_source_are_equal_to_within_a_row(store, tmp_path_factory, r
     blocks = (sources.Records(ids[part], x[part], labels[part], None) for part in parts)
     assert spool.write(path, blocks, []) == rows
 
+    for key in store.keys("datasets/made-up/index"):  # of the example before, which would be continued
+        store.delete(key)
     index = cut_shards(dataset_of(shard_rows), "a", "print", path, home, store.bucket)
 
     sizes = [shard.rows for shard in index.shards]
@@ -104,3 +106,34 @@ def test_shards_of_a_source_are_equal_to_within_a_row(store, tmp_path_factory, r
     with pq.ParquetFile(home / "records.parquet") as records:
         assert [records.metadata.row_group(i).num_rows for i in range(records.num_row_groups)] == sizes
         assert records.read()["record_id"].combine_chunks().equals(ids)
+
+
+def cut(store, folder, dataset, x, fingerprint):
+    """The shards of a batch that was preprocessed to `x`."""
+    records = sources.Records(sources.record_ids("a", np.arange(len(x))), x, pa.nulls(len(x), pa.string()), None)
+    spool.write(folder / "spool" / "batch.arrow", [records], [])
+    return cut_shards(dataset, "a", fingerprint, folder / "spool" / "batch.arrow", folder, store.bucket).shards
+
+
+@settings(max_examples=10)
+@given(rows=st.integers(100, 300), seed=st.integers(0, 1000))
+def test_a_hundredth_more_rows_leave_the_shards_that_were_there(store, tmp_path_factory, rows, seed):
+    dataset = dataset_of(16, f"grows-{rows}-{seed}")
+    x = np.random.default_rng(seed).integers(0, 9, (rows + rows // 100, 3), np.int32)
+    before = cut(store, tmp_path_factory.mktemp("before"), dataset, x[:rows], "before")
+    after = cut(store, tmp_path_factory.mktemp("after"), dataset, x, "after")
+    assert after[: len(before)] == before
+    assert sum(shard.rows for shard in after) == len(x)
+    x[0] += 1  # a corrected record changes its own shard alone
+    corrected = cut(store, tmp_path_factory.mktemp("corrected"), dataset, x, "corrected")
+    assert [shard.digest for shard in corrected[1:]] == [shard.digest for shard in after[1:]]
+    assert corrected[0].digest != after[0].digest
+
+
+def test_a_lost_index_only_means_a_fresh_cut(store, tmp_path_factory):
+    dataset = dataset_of(16, "lost")
+    x = np.arange(150 * 3, dtype=np.int32).reshape(150, 3)
+    cut(store, tmp_path_factory.mktemp("a"), dataset, x[:100], "first")
+    store.put(keys.shard_index("lost", "a", "first"), b"damaged")
+    sizes = [shard.rows for shard in cut(store, tmp_path_factory.mktemp("b"), dataset, x, "second")]
+    assert max(sizes) - min(sizes) <= 1
