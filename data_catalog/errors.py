@@ -14,6 +14,7 @@ They live at the bottom layer, beside the nouns, because every layer speaks of f
     │   ├── StoreUnreachable      no answer
     │   └── StoreFull             no space left, in the store or on this disk
     ├── CorruptObject             bytes that are not what their name promises
+    ├── KeyMissing                a site has not the key to what it should read
     ├── StackError                a local server did not come up, or went away
     ├── ModelRefused              a variant that failed its gate or cannot be loaded
     ├── PlanError                 no placement satisfies the constraints
@@ -96,6 +97,10 @@ class StoreFull(StoreError):
 
 class CorruptObject(CloudEdgeError):
     """The bytes of an object are not those that its name or its index entry promises."""
+
+
+class KeyMissing(CloudEdgeError):
+    """A site has not the key that opens an encrypted object."""
 
 
 class StackError(CloudEdgeError):

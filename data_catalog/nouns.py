@@ -113,6 +113,8 @@ class Dataset(Noun):
     residency: Literal["any", "unsure-rows", "site"] = "any"
     # A record that does not fit the schema stops the run, or is left out and stored with its reason.
     on_bad_record: Literal["fail", "quarantine"] = "fail"
+    # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
+    sensitivity: Literal["public", "restricted"] = "public"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -326,6 +328,8 @@ class EscalationOrder(Noun):
     codec: str
     cloud_variant: str  # `VariantCard.answering`
     preprocessing: str
+    shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
+    recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
 
 
 class WorkOrder(Noun):
@@ -352,6 +356,17 @@ class Escalated(Noun):
     bytes: int  # before compression
     codec: str
     result: str  # key of the cloud's answer in the ledger
+
+
+class WrappedKey(Noun):
+    """The data key of a set of encrypted objects, for one site: see `infra/security/access.py`."""
+
+    key_id: str  # 64 hexadecimal digits
+    what: str  # the set, in words
+    site: Name
+    pair: str  # SHA-256 of the public key (DER) that it is wrapped with
+    scheme: Literal["RSA-OAEP-SHA256"] = "RSA-OAEP-SHA256"
+    wrapped: str  # Base64
 
 
 class Span(Noun):

@@ -19,13 +19,15 @@ import pyarrow as pa
 
 from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
-from infra import cascade, keys, ledger, memory, pipeline, shards, sites
+from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
+from infra.security.access import Keyring
 from infra.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,6 +47,17 @@ class Block:
     escalation: EscalationOrder | None
     shards: tuple[OrderedShard, ...]
     store: Store
+    home: Path | None = None  # with the site's folder; None: as the settings say where the block runs
+
+    @property
+    def folder(self) -> Path:
+        """The site's own folder."""
+        return (self.home or read_settings().home) / "sites" / self.site
+
+    def read(self, shard: OrderedShard) -> tuple[bytes, int]:
+        """A shard's packed bytes, and how many of them the store had to send; see `shard_cache.read_shard`."""
+        most = read_settings().shard_cache_bytes
+        return shard_cache.read_shard(self.store, shard, self.folder / "shards", most)
 
 
 class Predictors:
@@ -107,39 +120,41 @@ class _Work:
     confidence: Any = None  # (n,) float32
 
 
-def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
+def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyring | None = None) -> BlockDone:
     """Answer all shards of a block and commit their results.
 
     Args:
         block: which shards, and how.
         predictors: shared with the blocks beside it in this process; None: one of its own, of the variant in this
             machine's cache or else in the store.
+        keyring: the site's, likewise.
 
     Raises:
         CorruptObject: a shard is not what its name promises.
+        KeyMissing: a shard is encrypted, and the site has no access to it.
         ModelRefused: the runtime cannot run the model, or its answers do not fit the card.
         StoreError: or a subclass: the store failed.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
     memory.give_back_large_blocks()
     if predictors is None:
-        folder = read_settings().home / "sites" / block.site
-        model, crossed = sites.cached_model(block.store, block.card, folder)
+        model, crossed = sites.cached_model(block.store, block.card, block.folder)
         account["bytes_in"] += crossed
         account["wan_in"] += crossed
         predictors = Predictors(block.card, model, block.batch, 1)
+    ring = keyring or Keyring(block.store, block.site)
     waited = 0.0
     escalated: list[Escalated] = []
 
     def fetch(shard: OrderedShard) -> _Work:
-        packed = block.store.get(shard.key)
-        account["bytes_in"] += len(packed)
-        account["wan_in"] += 0 if shard.local else len(packed)
+        packed, crossed = block.read(shard)
+        account["bytes_in"] += crossed
+        account["wan_in"] += 0 if shard.local else crossed
         return _Work(shard, packed)
 
     def decompress(work: _Work) -> _Work:
         shard = work.shard
-        plain = shards.unpack(work.packed, shard.codec, shard.bytes, shard.digest, shard.key)
+        plain = _unpack(block, ring, shard, work.packed)
         work.ids, work.x = shards.decode(plain)
         work.packed = b""
         if len(work.x) != shard.rows or work.x.shape[1:] != block.card.shape or work.x.dtype != block.card.dtype:
@@ -162,7 +177,7 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
         packed, data = _pack_unsure(block.escalation, work.ids, work.x, work.confidence)
         if packed and data:
             escalation = _escalated(block.escalation, work.shard, packed)
-            send(escalation.key, data)
+            send(escalation.key, _sealed(ring, block.escalation, escalation.key, data))
             escalated.append(escalation)
         result = ledger.write_result(
             work.ids, work.prediction, work.confidence, block.card.tier, block.card.digest, packed
@@ -187,6 +202,25 @@ def run_block(block: Block, predictors: Predictors | None = None) -> BlockDone:
     )
 
 
+def _unpack(block: Block, ring: Keyring, shard: OrderedShard, packed: bytes) -> bytes:
+    """The Arrow bytes of a stored shard, decrypted if need be, and verified.
+
+    One that was damaged in the store already is not kept on the disk.
+    """
+    try:
+        packed = ring.open(shard.key, packed) if keys.is_encrypted(shard.key) else packed
+        return shards.unpack(packed, shard.codec, shard.bytes, shard.digest, shard.key)
+    except CorruptObject:
+        shard_cache.drop(block.folder / "shards", shard.key)
+        raise
+
+
+def _sealed(ring: Keyring, order: EscalationOrder | None, key: str, data: bytes) -> bytes:
+    """Packed rows as they are stored: encrypted for the cloud, if the order says so."""
+    assert order is not None
+    return ring.seal(key, data, order.shard_set, order.recipients) if order.shard_set else data
+
+
 def _pack_unsure(
     order: EscalationOrder | None, ids: pa.Array, x: NDArray[np.generic], confidence: NDArray[np.float32]
 ) -> tuple[ledger.Packed | None, bytes]:
@@ -206,7 +240,7 @@ def _escalated(order: EscalationOrder | None, shard: OrderedShard, packed: ledge
     assert order is not None
     return Escalated(
         shard=shard.result,
-        key=keys.escalation(packed.digest, packed.codec),
+        key=keys.escalation(packed.digest, packed.codec, bool(order.shard_set)),
         digest=packed.digest,
         rows=packed.rows,
         bytes=packed.bytes,
@@ -215,7 +249,7 @@ def _escalated(order: EscalationOrder | None, shard: OrderedShard, packed: ledge
     )
 
 
-def escalate_known(block: Block) -> BlockDone:
+def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
     """Escalate rows of shards whose results the ledger already holds; nothing is inferred.
 
     A result remembers what was packed from its shard for which threshold. Where that is this order's, only
@@ -223,6 +257,7 @@ def escalate_known(block: Block) -> BlockDone:
     again and they are packed anew.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
+    ring = keyring or Keyring(block.store, block.site)
     escalated: list[Escalated] = []
     begun = time.time()
     order = block.escalation
@@ -234,14 +269,16 @@ def escalate_known(block: Block) -> BlockDone:
         account["wan_in"] += len(data)
         result = ledger.read_result(data, key)
         packed = ledger.packed_in(result)
-        if not _is_packed(block.store, order, shard, packed):
-            data = block.store.get(shard.key)
-            account["bytes_in"] += len(data)
-            account["wan_in"] += 0 if shard.local else len(data)
-            ids, x = shards.decode(shards.unpack(data, shard.codec, shard.bytes, shard.digest, shard.key))
+        if not _is_packed(ring, order, shard, packed):
+            data, crossed = block.read(shard)
+            account["bytes_in"] += crossed
+            account["wan_in"] += 0 if shard.local else crossed
+            ids, x = shards.decode(_unpack(block, ring, shard, data))
             packed, data = _pack_unsure(order, ids, x, result["confidence"].to_numpy())
             if packed and data:
-                block.store.put(_escalated(order, shard, packed).key, data)
+                escalation = _escalated(order, shard, packed)
+                data = _sealed(ring, order, escalation.key, data)
+                block.store.put(escalation.key, data)
                 account["bytes_out"] += len(data)
                 account["wan_out"] += len(data)
         if packed and packed.rows:
@@ -256,11 +293,14 @@ def escalate_known(block: Block) -> BlockDone:
     )
 
 
-def _is_packed(store: Store, order: EscalationOrder, shard: OrderedShard, packed: ledger.Packed | None) -> bool:
-    """Whether what the result remembers is what the order wants, and is still there."""
+def _is_packed(ring: Keyring, order: EscalationOrder, shard: OrderedShard, packed: ledger.Packed | None) -> bool:
+    """Whether what the result remembers is what the order wants, is still there, and can be opened by the cloud."""
     if packed is None or (packed.threshold, packed.codec) != (order.threshold, order.codec):
         return False
-    return not packed.rows or store.exists(_escalated(order, shard, packed).key)
+    if not packed.rows:
+        return True
+    key = _escalated(order, shard, packed).key
+    return ring.store.exists(key) and (not order.shard_set or bool(ring.share([(key, order.recipients)])))
 
 
 def failed(site: str, error: BaseException) -> CloudEdgeError:

@@ -1,5 +1,7 @@
 """The layout of the bucket: every key is made here and nowhere else.
 
+Shards and escalated rows of a restricted dataset are encrypted, and their keys end in `.enc`.
+
 ::
 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
@@ -12,7 +14,8 @@
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
-    sites/<site>/profile.json
+    sites/<site>/{profile.json, public.pem}
+    keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
 """
 
@@ -21,15 +24,18 @@ from __future__ import annotations
 import hashlib
 import json
 
+ENCRYPTED = ".enc"
+DATA_KEYS = "keys"
+
 
 def digest_of(*parts: object) -> str:
     """SHA-256 of the parts' canonical JSON: the name of a computation."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def shard(dataset: str, digest: str, codec: str) -> str:
+def shard(dataset: str, digest: str, codec: str, encrypted: bool = False) -> str:
     """Key of a compressed shard."""
-    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}"
+    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
 
 
 def shard_index(dataset: str, source: str, fingerprint: str) -> str:
@@ -77,14 +83,29 @@ def result_name(digest: str, answering: str, preprocessing: str) -> str:
     return digest_of("result", digest, answering, preprocessing)
 
 
-def escalation(key: str, codec: str) -> str:
+def escalation(key: str, codec: str, encrypted: bool = False) -> str:
     """Key of the rows of one shard that the edge was unsure of."""
-    return f"escalations/{key[:2]}/{key}.arrow.{codec}"
+    return f"escalations/{key[:2]}/{key}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
+
+
+def is_encrypted(key: str) -> bool:
+    """Whether the object of that key is sealed."""
+    return key.endswith(ENCRYPTED)
 
 
 def profile(site: str) -> str:
     """Key of a site's measured profile."""
     return f"sites/{site}/profile.json"
+
+
+def public_key(site: str) -> str:
+    """Key of a site's public key."""
+    return f"sites/{site}/public.pem"
+
+
+def wrapped_key(key_id: str, site: str) -> str:
+    """Key of a data key, wrapped to a site; the first half of the id names the set."""
+    return f"{DATA_KEYS}/{key_id[:32]}/{key_id[32:]}/{site}.json"
 
 
 def run(run_id: str, *parts: str) -> str:

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 COLUMNS = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("values", pa.string())])
 
+UNSAID = "does not fit the schema"  # a reason quotes a value
+
 
 class Quarantine:
     """A local Parquet file that grows by the records of one source that are left out."""
 
-    def __init__(self, path: Path, file: str) -> None:
-        """Write to `path`; `file` is what the records' file is called."""
+    def __init__(self, path: Path, file: str, *, restricted: bool = False) -> None:
+        """Write to `path`; `file` is what the records' file is called; of restricted ones no value is written."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.rows, self._file = path, 0, file
+        self.path, self.rows, self._file, self._restricted = path, 0, file, restricted
         self._writer = pq.ParquetWriter(path, COLUMNS, compression="zstd", write_page_checksum=True)
 
     def add(self, rejected: Sequence[Rejected]) -> None:
@@ -37,8 +39,8 @@ class Quarantine:
         columns = [
             pa.array([self._file] * len(rejected), pa.string()),
             pa.array([bad.row for bad in rejected], pa.int64()),
-            pa.array([bad.reason for bad in rejected], pa.string()),
-            pa.array([bad.values for bad in rejected], pa.string()),
+            pa.array([UNSAID if self._restricted else bad.reason for bad in rejected], pa.string()),
+            pa.array([None if self._restricted else bad.values for bad in rejected], pa.string()),
         ]
         self._writer.write_table(pa.table(columns, COLUMNS))
         self.rows += len(rejected)

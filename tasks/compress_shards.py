@@ -1,4 +1,7 @@
-"""Compress a source's shards at their origin, by the codec that the plan chose for their link, and store them."""
+"""Compress a source's shards at their origin, by the codec that the plan chose for their link, and store them.
+
+Those of a restricted dataset are encrypted then, for their origin and the sites that the plan gives them to.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Dataset, Placement
-from infra import pipeline, shards, storage
+from infra import keys, pipeline, shards, storage
 from infra.codecs import CODECS
 from infra.progress import publish
+from infra.security.access import Keyring, shards_of
 from infra.spool import Spool
 
 
@@ -37,7 +41,7 @@ def compress_shards(
     bucket: str,
     threads: int = 1,
 ) -> Stored:
-    """Put every shard that the store lacks; encoding, compression and transfer overlap.
+    """Put every shard that the store lacks, or that its site cannot open; encoding, compression and transfer overlap.
 
     Args:
         dataset: the catalog entry.
@@ -54,12 +58,22 @@ def compress_shards(
 
     Raises:
         CorruptObject: the spool no longer gives the shard that the index names.
+        KeyMissing: the origin's private key is not on this machine.
     """
     store = storage.open_store(bucket)
     there = store.present([placement.key for placement in placements])
-    missing = [placement for placement in placements if placement.key not in there]
     origin = dataset.source(source_name).site
+    keyring, restricted = Keyring(store, origin), dataset.sensitivity == "restricted"
+    shard_set, readers = "", sorted({placement.site for placement in placements})
+    if restricted:
+        shard_set = shards_of(dataset.name, source_name, [placement.shard.digest for placement in placements])
+        keyring.key_of(shard_set, readers)
+        # one that was answered at its origin is not read again, and if nothing has changed, its origin has the key
+        kept = {p.key for p in placements if p.reused and p.site == origin and spool is None}
+        there = kept & there | keyring.share([(p.key, [p.site]) for p in placements if p.key in there - kept])
+    missing = [placement for placement in placements if placement.key not in there]
     if not missing:
+        _remove_plain(store, dataset, placements)
         publish("compress", origin, len(placements), len(placements))
         return Stored(0, 0)
     batch = Spool(spool) if spool else None
@@ -67,7 +81,7 @@ def compress_shards(
 
     def encode(placement: Placement) -> tuple[Placement, bytes]:
         if batch is None:  # the store has the shard, packed by another codec
-            return placement, _recoded(store, dataset.name, placement)
+            return placement, _recoded(store, dataset.name, placement, keyring)
         ids, x, _, _ = batch.read(placement.shard.first_row, placement.shard.rows)
         plain = shards.encode(ids, x)
         if shards.digest(plain) != placement.shard.digest:
@@ -77,7 +91,8 @@ def compress_shards(
         return placement, plain
 
     def compress(work: tuple[Placement, bytes]) -> tuple[Placement, bytes]:
-        return work[0], shards.pack(work[1], work[0].codec)
+        packed = shards.pack(work[1], work[0].codec)
+        return work[0], keyring.seal(work[0].key, packed, shard_set, readers) if restricted else packed
 
     def put(packed: Future[tuple[Placement, bytes]]) -> None:
         nonlocal written, crossed
@@ -98,17 +113,29 @@ def compress_shards(
         pipeline.run_stages(missing, stages, depth=max(2, threads))
     if spool:
         spool.unlink(missing_ok=True)
+    _remove_plain(store, dataset, placements)
     return Stored(written, crossed)
 
 
-def _recoded(store: storage.Store, dataset: str, placement: Placement) -> bytes:
-    prefix = f"datasets/{dataset}/shards/{placement.shard.digest}.arrow."
-    there = store.present([prefix + codec for codec in CODECS.names()])
-    for codec in CODECS.names():
-        if prefix + codec in there:
-            packed = store.get(prefix + codec)
-            return shards.unpack(packed, codec, placement.shard.bytes, placement.shard.digest, prefix + codec)
-    raise CorruptObject(f"{prefix}* is gone from the store; delete the dataset's index and run again")
+def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Placement]) -> None:
+    """Remove what a restricted dataset's shards left in the store while it was public."""
+    if dataset.sensitivity == "public":
+        return
+    mine = {placement.shard.digest for placement in placements}
+    for key in store.keys(f"datasets/{dataset.name}/shards"):
+        if not keys.is_encrypted(key) and key.rpartition("/")[2].partition(".")[0] in mine:
+            store.delete(key)
+
+
+def _recoded(store: storage.Store, dataset: str, placement: Placement, keyring: Keyring) -> bytes:
+    digest = placement.shard.digest
+    named = {keys.shard(dataset, digest, c, sealed): c for sealed in (False, True) for c in CODECS.names()}
+    for key in sorted(store.present([*named])):
+        packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
+        return shards.unpack(packed, named[key], placement.shard.bytes, digest, key)
+    raise CorruptObject(
+        f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
+    )
 
 
 compress_shards_task = task(name="compress", task_run_name="compress {source_name}", cache_policy=NO_CACHE)(

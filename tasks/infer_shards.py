@@ -14,6 +14,7 @@ from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Escalated, OrderedShard, Receipt, Span, WorkOrder
 from infra import compute, engine, keys, sites, storage
 from infra.progress import publish
+from infra.security.access import Keyring
 
 MOST_SHARDS_IN_A_BLOCK = 32
 
@@ -68,22 +69,30 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
     def blocks(shards: Sequence[OrderedShard]) -> list[engine.Block]:
         return [
-            engine.Block(order.site, order.card, order.batch, order.escalation, tuple(part), store)
+            engine.Block(
+                order.site,
+                order.card,
+                order.batch,
+                order.escalation,
+                tuple(part),
+                store,
+                None if dask_address else home,
+            )
             for part in cut_blocks(shards, order.threads)
         ]
 
     publish(stage, order.site, 0, len(order.shards))
+    keyring = Keyring(store, order.site, home)  # a cluster's workers have their own
     try:
-        compute.map_blocks(
-            engine.escalate_known, blocks(known), threads=order.threads, address=dask_address, done=collect
-        )
+        escalate = engine.escalate_known if dask_address else partial(engine.escalate_known, keyring=keyring)
+        compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
                 engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect
             )
         else:  # one block more than may compute at once
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)
-            answer = partial(engine.run_block, predictors=predictors)
+            answer = partial(engine.run_block, predictors=predictors, keyring=keyring)
             compute.map_blocks(answer, blocks(missing), threads=order.threads + 1, done=collect)
     except Exception as error:
         raise engine.failed(order.site, error) from error

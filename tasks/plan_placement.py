@@ -89,10 +89,10 @@ def plan_placement(
     for origin in {shard.origin for shard in open_shards}:
         quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
-    stored = _codecs_there(store, dataset.name)
+    stored = _codecs_there(store, dataset)
     placements = tuple(
         _placement(
-            dataset.name,
+            dataset,
             shard,
             where.get(shard.digest),
             known,
@@ -122,8 +122,9 @@ def plan_placement(
         reasons=solution.reasons | _reasons_to_rest(placements),
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
+    clouds = [site.name for site in sites if site.tier == "cloud"]
     for site, _ in known.values():
-        order = work_order(plan, site)
+        order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
         if order.shards:
             store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
@@ -160,28 +161,38 @@ def choose_codec(
     link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
     cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
     seconds = {trial.codec: codec_trials.seconds_a_byte(trial, link, *cores) for trial in trials}
-    best = min(seconds, key=lambda codec: seconds[codec])
+    best = codec_trials.choose(trials, link, *cores).codec
     near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
     return min(near, key=lambda codec: seconds[codec], default=best)
 
 
-def _codecs_there(store: storage.Store, dataset: str) -> dict[str, set[str]]:
-    """By a shard's digest: the codecs under which the store has it."""
+def _codecs_there(store: storage.Store, dataset: Dataset) -> dict[str, set[str]]:
+    """By a shard's digest: the codecs under which the store has it, encrypted where the dataset is restricted."""
     found: dict[str, set[str]] = {}
-    for key in store.keys(f"datasets/{dataset}/shards"):
-        digest, _, codec = key.rpartition("/")[2].partition(".arrow.")
-        found.setdefault(digest, set()).add(codec)
+    for key in store.keys(f"datasets/{dataset.name}/shards"):
+        if keys.is_encrypted(key) == (dataset.sensitivity == "restricted"):
+            digest, _, codec = key.rpartition("/")[2].removesuffix(keys.ENCRYPTED).partition(".arrow.")
+            found.setdefault(digest, set()).add(codec)
     return found
 
 
-def work_order(plan: Plan, site: Site) -> WorkOrder:
-    """What one site is to do first: all shards that the plan gave it."""
+def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:
+    """What one site is to do first: all shards that the plan gave it.
+
+    Args:
+        plan: of the run.
+        site: which one.
+        recipients: who has to read its escalated rows, if they are to be encrypted.
+    """
+    encrypted = recipients is not None
     escalation = EscalationOrder(
         threshold=plan.cascade.threshold,
         temperature=plan.cascade.temperature,
         codec=ESCALATION_CODEC,
         cloud_variant=plan.variants["cloud"].answering,
         preprocessing=plan.preprocessing,
+        shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
+        recipients=tuple(recipients or ()),
     )
     return WorkOrder(
         run_id=plan.run_id,
@@ -277,7 +288,7 @@ def _ratio(trials: Sequence[CodecTrial], codec: str) -> float:
 
 
 def _placement(
-    dataset: str,
+    dataset: Dataset,
     shard: Shard,
     site: str | None,
     known: Mapping[str, tuple[Site, Profile]],
@@ -303,7 +314,7 @@ def _placement(
         site=site,
         variant=card.digest,
         codec=codec,
-        key=keys.shard(dataset, shard.digest, codec),
+        key=keys.shard(dataset.name, shard.digest, codec, dataset.sensitivity == "restricted"),
         result=keys.result_name(shard.digest, card.answering, preprocessing),
         reused=done is not None,
         reason="the ledger holds its result"

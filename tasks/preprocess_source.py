@@ -12,9 +12,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, ObjectMissing
-from data_catalog.nouns import Dataset
+from data_catalog.nouns import Dataset, Source
 from infra import keys, ledger, quarantine, sources, spool, storage
 from infra.progress import publish
+from infra.security.access import Keyring, shards_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,14 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
     try:
         index = ledger.read_index(store.get(key), key)
         known = quarantine.count(store, rejects, work) if dataset.on_bad_record == "quarantine" else 0
-        if not _lacks_an_object(store, dataset.name, source.name, index):
+        if not _lacks_an_object(store, dataset.name, source.name, index) and _can_open(store, dataset, source, index):
             return Preprocessed(source.name, fingerprint, None, known)
     except ObjectMissing:
         pass  # the first run on this batch
     target = work / "spool" / source.name / "batch.arrow"
-    left_out = quarantine.Quarantine(work / f"{source.name}-quarantine.parquet", source.uri)
+    left_out = quarantine.Quarantine(
+        work / f"{source.name}-quarantine.parquet", source.uri, restricted=dataset.sensitivity == "restricted"
+    )
     blocks = sources.read_records(dataset, source, files[0], dataset.batch, threads=threads, quarantine=left_out.add)
     rows = spool.write(target, blocks, list(dataset.splits))
     if dataset.on_bad_record == "quarantine":
@@ -79,6 +82,14 @@ def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: led
         return True
     there = {key.rpartition("/")[2].partition(".")[0] for key in store.keys(f"datasets/{dataset}/shards")}
     return not there.issuperset(shard.digest for shard in index.shards)
+
+
+def _can_open(store: storage.Store, dataset: Dataset, source: Source, index: ledger.Index) -> bool:
+    """Whether the origin can open what it has encrypted; if it has lost its key, or never had one, it begins anew."""
+    if dataset.sensitivity == "public":
+        return True
+    shard_set = shards_of(dataset.name, source.name, [shard.digest for shard in index.shards])
+    return Keyring(store, source.site).find(shard_set) is not None
 
 
 preprocess_source_task = task(name="preprocess", task_run_name="preprocess {source_name}", cache_policy=NO_CACHE)(

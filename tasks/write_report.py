@@ -127,10 +127,12 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -
 
 
 def _gallery(store: storage.Store, totals: Any) -> list[dict[str, Any]]:
-    """The escalated records that look like pictures, with what both tiers said."""
+    """The escalated records that look like pictures, with what both tiers said; of restricted data, none."""
     found, opened = [], {}
     for shown in totals.shown:
         e = shown.escalation
+        if keys.is_encrypted(e.key):  # the page would show to all what only some may read
+            continue
         if e.key not in opened:
             ids, x = shards.decode(shards.unpack(store.get(e.key), e.codec, e.bytes, e.digest, e.key))
             opened[e.key] = (ids.to_pylist(), x)
