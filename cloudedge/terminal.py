@@ -140,6 +140,8 @@ def show_report(report: Report, page: Path) -> None:
     console.print(
         f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}"
     )
+    if report.quarantined_rows:
+        console.print(f"left out  {report.quarantined_rows:,} rows that do not fit the schema, in quarantine")
     if report.computed_results:
         console.print(f"results   {report.computed_results} computed, {report.reused_results} reused")
     else:

@@ -63,11 +63,13 @@ class Source(Noun):
 class Schema(Noun):
     """What a record is: one array of `shape` and `dtype`, values in `[low, high]`, and perhaps a label."""
 
-    shape: tuple[int, ...] = Field(min_length=1)
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     dtype: Literal["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"]
     low: float | None = None
     high: float | None = None
     label: str | int | None = None  # column name or number (CSV), array name (NPZ); None: no labels
+    # Names of the columns (arrays, features, keys) with the values, in this order; None: all but the label.
+    columns: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @property
     def values(self) -> int:
@@ -96,7 +98,7 @@ class Dataset(Noun):
     name: Name
     description: str
     license: str
-    format: str  # a reader's name
+    format: str = ""  # a reader's name; left out: chosen by the suffix of each source
     sources: tuple[Source, ...] = Field(min_length=1)
     record: Schema
     transforms: tuple[Transform, ...] = ()
@@ -111,6 +113,8 @@ class Dataset(Noun):
     residency: Literal["any", "unsure-rows", "site"] = "any"
     # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
     sensitivity: Literal["public", "restricted"] = "public"
+    # A record that does not fit the schema stops the run, or is left out and stored with its reason.
+    on_bad_record: Literal["fail", "quarantine"] = "fail"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -425,6 +429,7 @@ class Report(Noun):
     model_version: str
     started: float
     rows_in: int
+    quarantined_rows: int = 0  # left out because they do not fit the schema; not part of `rows_in`
     rows_out: int
     missing_rows: int
     duplicate_rows: int

@@ -26,6 +26,7 @@ from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
+from tasks.fit_transforms import fit_transforms_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
@@ -74,14 +75,17 @@ def _run(
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
 
     with watch.stage("train"):
+        batch, school = fit_transforms_task(batch, school, work, bucket)
         cards = train_model_task(network, school, work, bucket)
 
     spools: dict[str, Path | None] = {}
+    threads = {site.name: site.threads for site in where}
+    quarantined: dict[str, int] = {}
 
     def prepare(source: str) -> Index:
         with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket)
-        spools[source] = prepared.spool
+            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
+        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
             return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
 
@@ -113,7 +117,9 @@ def _run(
         origin = next(site for site in where if site.name == batch.source(source).site)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(batch, source, mine, spools[source], origin.shards_on_premises, bucket)
+            stored = compress_shards_task(
+                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
+            )
         return origin.name, stored.wan_bytes
 
     sent = side_by_side(compress, [source.name for source in batch.sources])
@@ -140,6 +146,9 @@ def _run(
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
-    report = write_report_task(plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket)
+    left_out = sum(quarantined.values())
+    report = write_report_task(
+        plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
+    )
     publish_report_task(report)
     return report

@@ -1,4 +1,4 @@
-"""The only module that knows Dask: blocks of shards in parallel, by threads in this process or on a cluster.
+"""The only module that knows Dask: blocks of shards or records in parallel, by threads here or on a cluster.
 
 Inside one Prefect task: a task run costs the orchestrator tens of milliseconds, a block here under two.
 Threads are Dask's own threaded scheduler, which costs nothing to start; a cluster is reached by its address.
@@ -9,16 +9,19 @@ kills its worker is tried once more, not three times. Results go to the store, n
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from data_catalog.errors import SettingError, SiteFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Block = TypeVar("Block")
 Done = TypeVar("Done")
 
+ROUND = 2  # blocks for each thread in a round of `map_stream`
 WORKER_SECONDS = 30  # how long a scheduler may be without a worker
 
 
@@ -49,6 +52,50 @@ def map_blocks(
         _on_cluster(function, blocks, address, done)
     else:
         _in_threads(function, blocks, threads, done)
+
+
+def map_stream(function: Callable[[Block], Done], blocks: Iterable[Block], *, threads: int) -> Iterator[Done]:
+    """The answers of `function` to a stream of blocks, in the order of the blocks, in bounded memory.
+
+    Rounds of `ROUND` blocks a thread go through Dask's threaded scheduler. Of the same graph is the reading of the
+    next round, and a round runs while the answers of the last are used, so that neither waits for the other. At most
+    three rounds are in memory: one being read, one computed, one used. With one thread nothing is done ahead.
+
+    Args:
+        function: of one block alone; several calls run at a time.
+        blocks: read by one thread at a time, not necessarily the caller's.
+        threads: how many blocks are computed at a time.
+
+    Raises:
+        Exception: what `function` or `blocks` raised; no later answer is given.
+    """
+    if threads == 1:
+        yield from map(function, blocks)
+        return
+    from dask.threaded import get
+
+    source, size = iter(blocks), ROUND * threads
+
+    def one_round(waiting: list[Block]) -> tuple[list[Done], list[Block]]:
+        def run(number: int) -> Done:
+            return function(waiting[number])
+
+        def read() -> list[Block]:
+            return list(islice(source, size))
+
+        graph = {"next": (read,)} | {f"block-{number}": (run, number) for number in range(len(waiting))}
+        following, *answers = get(graph, list(graph), pool=pool)
+        return answers, following
+
+    with ThreadPoolExecutor(threads + 1, "preprocess") as pool, ThreadPoolExecutor(1, "rounds") as ahead:
+        running = ahead.submit(one_round, [])
+        while True:
+            answers, following = running.result()
+            if following:
+                running = ahead.submit(one_round, following)
+            yield from answers
+            if not following:
+                return
 
 
 def _in_threads(

@@ -1,6 +1,6 @@
 """The layout of the bucket: every key is made here and nowhere else.
 
-Shards and escalated rows of a restricted dataset are encrypted, and their keys end in `.enc`.
+Shards, escalated and rejected rows of a restricted dataset are encrypted, and their keys end in `.enc`.
 
 ::
 
@@ -8,6 +8,8 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
     datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
+    datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
+    datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
     models/<model>/<version>/<tier>/{model.*, card.json}
     models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
@@ -49,6 +51,16 @@ def latest_index(dataset: str, source: str, lineage: str) -> str:
 def record_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's record index."""
     return f"datasets/{dataset}/records/{source}/{fingerprint}.parquet"
+
+
+def statistics(dataset: str, name: str) -> str:
+    """Key of what a fitted transform knows of a dataset."""
+    return f"datasets/{dataset}/statistics/{name}.json"
+
+
+def quarantine(dataset: str, source: str, fingerprint: str, encrypted: bool = False) -> str:
+    """Key of a source's records that do not fit the schema."""
+    return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet{ENCRYPTED if encrypted else ''}"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:

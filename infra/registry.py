@@ -17,6 +17,7 @@ from typing import Generic, TypeVar, cast
 from data_catalog.errors import BadInput, UnknownName
 
 Contract = TypeVar("Contract")
+EXTRAS = {"tensorflow": "cloud", "tf_keras": "cloud", "imagecodecs": "codecs", "pydicom": "dicom"}  # what installs them
 
 
 class Registry(Generic[Contract]):
@@ -58,7 +59,7 @@ class Registry(Generic[Contract]):
         try:
             module = importlib.import_module(path)
         except ModuleNotFoundError as error:
-            extra = "'cloudedge[cloud]'" if error.name in {"tensorflow", "tf_keras"} else error.name
+            extra = f"'cloudedge[{EXTRAS[error.name]}]'" if error.name in EXTRAS else error.name
             raise BadInput(f"the {self.kind} {name!r} needs the package {error.name!r}; pip install {extra}") from error
         return cast("Contract", module)
 

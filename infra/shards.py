@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_catalog.errors import CorruptObject
-from infra.codecs import CODECS
+from infra.codecs import CODECS, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,22 @@ def decode(data: bytes) -> tuple[pa.Array, NDArray[np.generic]]:
     with pa.ipc.open_stream(data) as reader:
         batch = reader.read_next_batch()
     return batch.column("record_id"), batch.column("x").to_numpy_ndarray()
+
+
+def tensor(data: bytes) -> Tensor | None:
+    """Where the records of `encode` lie in its bytes, for the codecs that know numbers; None if they hold none."""
+    whole = pa.py_buffer(data)
+    with pa.ipc.open_stream(whole) as reader:
+        column = reader.read_next_batch().column("x")
+    values = column.storage.buffers()[-1]
+    shape = (len(column), *column.type.shape)
+    found = Tensor(values.address - whole.address, shape, np.dtype(column.type.value_type.to_pandas_dtype()).name)
+    return found if found.lies_in(len(data)) else None
+
+
+def pack(plain: bytes, codec: str) -> bytes:
+    """The object of a shard's Arrow bytes under that codec."""
+    return CODECS.get(codec).compress(plain, tensor(plain))
 
 
 def digest(data: bytes) -> str:

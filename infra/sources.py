@@ -7,27 +7,37 @@ or plug-in version is another computation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_catalog.errors import BadRecord, CatalogError
+from data_catalog.errors import CatalogError
 from infra import keys, storage
-from infra.readers import READERS
-from infra.transforms import TRANSFORMS
+from infra.compute import map_stream
+from infra.readers import accepted, choose, strict
+from infra.readers import content_digest as digest_of_file
+from infra.regrouping import regrouped
+from infra.transforms import TRANSFORMS, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from data_catalog.nouns import Dataset, Source, Split
+    from data_catalog.nouns import Dataset, Source, Split, Transform
+    from infra.readers import Block, Rejected
+    from infra.regrouping import Rows
+    from infra.transforms import Regrouped, TransformPlugin
+
+    Step = tuple[Transform, TransformPlugin]
 
 FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20  # as much as stays in a core's cache, so that a transform finds what the last one left
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +50,15 @@ class Records:
     splits: NDArray[np.int8] | None  # index into `SPLITS`; None: the dataset has none
 
 
-def preprocessing_digest(dataset: Dataset) -> str:
-    """The name of everything that turns a stored record into what the model sees."""
-    steps = [[t.name, TRANSFORMS.get(t.name, dataset.name).VERSION, t.settings] for t in dataset.transforms]
+def preprocessing_digest(dataset: Dataset, *, training: bool = False) -> str:
+    """The name of everything that turns a stored record into what the model sees.
+
+    Args:
+        dataset: its fitted transforms have their statistics (see `infra.fitting`), which are part of the name.
+        training: count the transforms for training only too, which no batch goes through.
+    """
+    loaded = [(t, TRANSFORMS.get(t.name, dataset.name)) for t in dataset.transforms]
+    steps = [[t.name, step.VERSION, t.settings] for t, step in loaded if training or kind(step) != "augment"]
     return keys.digest_of("preprocessing", FORMAT_VERSION, dataset.record.model_dump(mode="json"), steps)
 
 
@@ -52,7 +68,7 @@ def local_files(dataset: Dataset, source: Source, folder: Path) -> list[Path]:
     Raises:
         CatalogError: one does not exist or cannot be read.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     uris = [source.uri, *reader.companions(source.uri, dataset.record)]
     return [storage.local_copy(uri, folder / source.name) for uri in uris]
 
@@ -61,7 +77,7 @@ def content_digest(dataset: Dataset, source: Source, files: Sequence[Path]) -> s
     """The name of a source's records before preprocessing: its files, its rows and its splits."""
     rows = source.rows.model_dump() if source.rows else None
     return keys.digest_of(
-        [storage.file_digest(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
+        [digest_of_file(path) for path in files], dataset.format, source.name, rows, list(dataset.splits.items())
     )
 
 
@@ -73,6 +89,7 @@ def source_fingerprint(dataset: Dataset, source: Source, files: Sequence[Path]) 
         dataset.batch,
         dataset.shard_rows or dataset.shard_bytes,
         preprocessing_digest(dataset),
+        *([dataset.on_bad_record] if dataset.on_bad_record != "fail" else []),
     )
 
 
@@ -87,49 +104,137 @@ def lineage(dataset: Dataset, source: Source) -> str:
     )
 
 
-def read_records(dataset: Dataset, source: Source, path: Path, splits: Sequence[Split] = ()) -> Iterator[Records]:
-    """The source's preprocessed records in file order, in bounded memory.
+def read_records(
+    dataset: Dataset,
+    source: Source,
+    path: Path,
+    splits: Sequence[Split] = (),
+    *,
+    training: bool = False,
+    threads: int = 1,
+    quarantine: Callable[[Sequence[Rejected]], None] = lambda rejected: None,
+) -> Iterator[Records]:
+    """The source's preprocessed records in file order, in bounded memory, whatever the number of threads.
 
     Args:
         dataset: says format, schema, transforms and splits.
         source: says which rows of the file are its own.
         path: a local file with the source's content.
         splits: only records of these; empty: all.
+        training: give records of the training split again, as the transforms for training see them.
+        threads: how many blocks go through the transforms at a time.
+        quarantine: is given the source's records that do not fit the schema, where the dataset says so;
+            their splits are not known, so it gets those of all.
 
     Raises:
         UnknownName: the format or a transform is not there.
-        BadRecord: a record does not fit the schema.
+        BadRecord: a record does not fit the schema, and the dataset's `on_bad_record` is `fail`.
         CatalogError: a transform cannot use its settings.
     """
-    reader = READERS.get(dataset.format, f"dataset {dataset.name}, key `format`")
-    steps = [(t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms]
+    reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
+    before, making, after = _steps(dataset)
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
-    wanted = [list(dataset.splits).index(split) for split in splits]
-    for block in reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes)):
-        rows = np.arange(block.first_row, block.first_row + len(block.x))
-        keep = np.ones(len(rows), bool)
-        if source.rows:
-            keep &= np.isin(rows % source.rows.modulo, source.rows.remainders)
-        chosen = assign_splits(block.x, dataset) if dataset.splits else None
-        if chosen is not None and splits:
-            keep &= np.isin(chosen, wanted)
-        x = block.x[keep]
-        for spec, step in steps:
-            try:
-                x = step.apply(x, **spec.settings)
-            except (TypeError, ValueError) as error:
-                raise CatalogError(
-                    f"dataset {dataset.name}: transform {spec.name!r}: {error}; correct its settings"
-                ) from error
-        if len(x) != int(keep.sum()):
-            raise BadRecord(f"dataset {dataset.name}: the transforms changed the number of records of {path}")
-        labels = pa.nulls(len(x), pa.string()) if block.labels is None else _known(block.labels[keep])
-        yield Records(
-            record_ids(source.name, rows[keep]),
-            np.ascontiguousarray(x),
-            labels,
-            None if chosen is None else chosen[keep].astype(np.int8),
+    read = reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
+    read = read if dataset.on_bad_record == "quarantine" else strict(read, path)
+    blocks: Iterator[Rows] = (_own_rows(source, block, quarantine) for block in read)
+    if making:
+        spec, step = making
+        ready = map_stream(partial(_before, dataset, before), blocks, threads=threads if before else 1)
+        blocks = regrouped(
+            ready, lambda x, labels: _tried(dataset, spec, lambda: _made(dataset, step, spec, x, labels))
         )
+    prepare = partial(_records, dataset, source, after, frozenset(splits), training)
+    return map_stream(prepare, blocks, threads=threads)
+
+
+def _steps(dataset: Dataset) -> tuple[list[Step], Step | None, list[Step]]:
+    """The transforms before the one that regroups, that one if there is one, and those after it.
+
+    Raises:
+        UnknownName: one is not there.
+        CatalogError: two regroup, or one before it is for training only.
+    """
+    steps = [(t, TRANSFORMS.get(t.name, f"dataset {dataset.name}, key `transforms`")) for t in dataset.transforms]
+    kinds = [kind(step) for _, step in steps]
+    if "regroup" not in kinds:
+        return [], None, steps
+    at = kinds.index("regroup")
+    if kinds.count("regroup") > 1 or "augment" in kinds[:at]:
+        raise CatalogError(
+            f"dataset {dataset.name}: one transform may regroup records, and none for training may stand before it;"
+            " correct `transforms`"
+        )
+    return steps[:at], steps[at], steps[at + 1 :]
+
+
+def _own_rows(source: Source, block: Block, quarantine: Callable[[Sequence[Rejected]], None]) -> Rows:
+    """The good rows of a reader's block that are the source's: their numbers in the file, values and labels."""
+    numbers = np.arange(block.first_row, block.first_row + len(block.x))
+    if not source.rows and not block.rejected:
+        return numbers, block.x, block.labels
+    own = np.isin(numbers % source.rows.modulo, source.rows.remainders) if source.rows else np.ones(len(numbers), bool)
+    if block.rejected:
+        quarantine([bad for bad in block.rejected if own[bad.row - block.first_row]])
+        own &= accepted(block)
+    return numbers[own], block.x[own], None if block.labels is None else block.labels[own]
+
+
+def _before(dataset: Dataset, steps: Sequence[Step], rows: Rows) -> Rows:
+    return rows[0], _transformed(dataset, steps, rows[1]), rows[2]
+
+
+def _made(
+    dataset: Dataset, step: TransformPlugin, spec: Transform, x: NDArray[np.generic], labels: NDArray[np.str_] | None
+) -> Regrouped:
+    made = step.regroup(x, labels, **spec.settings)
+    if made.overlapping and dataset.splits:
+        raise ValueError("records that share rows would be in two splits")
+    return made
+
+
+def _records(
+    dataset: Dataset, source: Source, steps: Sequence[Step], splits: frozenset[Split], training: bool, rows: Rows
+) -> Records:
+    """One block: choose the records of `splits`, transform them, name them."""
+    numbers, x, labels = rows
+    chosen = assign_splits(x, dataset).astype(np.int8) if dataset.splits else None
+    if chosen is not None and splits:
+        keep = np.isin(chosen, [i for i, split in enumerate(dataset.splits) if split in splits])
+        numbers, x, chosen, labels = numbers[keep], x[keep], chosen[keep], None if labels is None else labels[keep]
+    y = _transformed(dataset, steps, x)
+    if training and chosen is not None and any(kind(step) == "augment" for _, step in steps):
+        taught = np.flatnonzero(chosen == list(dataset.splits).index("train"))
+        y = np.concatenate([y, _transformed(dataset, steps, x[taught], record_hashes(x[taught]))])
+        every = np.concatenate([np.arange(len(x)), taught])
+        numbers, chosen, labels = numbers[every], chosen[every], None if labels is None else labels[every]
+    return Records(
+        record_ids(source.name, numbers),
+        np.ascontiguousarray(y),
+        pa.nulls(len(y), pa.string()) if labels is None else _known(labels),
+        chosen,
+    )
+
+
+def _transformed(
+    dataset: Dataset, steps: Sequence[Step], x: NDArray[np.generic], seeds: NDArray[np.uint64] | None = None
+) -> NDArray[np.generic]:
+    """The records after all steps, in order; those for training only where there are seeds."""
+    for number, (spec, step) in enumerate(steps):
+        before = x
+        if not hasattr(step, "augment"):
+            x = _tried(dataset, spec, partial(step.apply, before, **spec.settings))
+        elif seeds is not None:
+            x = _tried(dataset, spec, partial(step.augment, before, seeds + np.uint64(number), **spec.settings))
+        if len(x) != len(before):
+            raise CatalogError(f"dataset {dataset.name}: transform {spec.name!r} changed the number of records")
+    return x
+
+
+def _tried(dataset: Dataset, spec: Transform, call: Callable[[], Made]) -> Made:
+    try:
+        return call()
+    except (TypeError, ValueError) as error:
+        raise CatalogError(f"dataset {dataset.name}: transform {spec.name!r}: {error}; correct its settings") from error
 
 
 def _known(labels: NDArray[np.str_]) -> pa.Array:
@@ -147,29 +252,38 @@ def record_ids(source: str, rows: NDArray[np.integer]) -> pa.Array:
 def assign_splits(x: NDArray[np.generic], dataset: Dataset) -> NDArray[np.intp]:
     """The split of each record, a function of its content alone: equal records are never parted.
 
-    Multilinear hashing of the record's 64-bit words (Lemire & Kaser, Strongly universal string hashing is
-    fast, 2014), finished by the 64-bit mix of splitmix64, read as a fraction of one.
-
     Args:
-        x: (n, ...) records as they were read.
+        x: (n, ...) records as they were read, or as they were made of rows.
         dataset: its `splits` give the shares.
 
     Returns:
         (n,) indices into `dataset.splits`, in the order of the YAML.
     """
-    if not len(x):
-        return np.empty(0, np.intp)
-    if x.dtype.kind == "f":
-        x = np.add(x, 0, dtype=x.dtype)  # minus zero equals zero
-    raw = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
-    padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
-    padded[:, : raw.shape[1]] = raw
-    words = padded.view(np.uint64)
-    odd = np.random.default_rng(2014).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
-    mixed = (words * odd).sum(axis=1, dtype=np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    fraction = (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
+    fraction = record_hashes(x).astype(np.float64) / 2.0**64
     edges = np.cumsum(list(dataset.splits.values()))
     chosen: NDArray[np.intp] = np.minimum(np.searchsorted(edges, fraction, side="right"), len(edges) - 1)
     return chosen
+
+
+def record_hashes(x: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """(n,) 64-bit hashes of the records' content; equal records have equal ones.
+
+    Multilinear hashing of the record's 64-bit words (Lemire & Kaser, Strongly universal string hashing is
+    fast, 2014), finished by the 64-bit mix of splitmix64.
+    """
+    if not len(x):
+        return np.empty(0, np.uint64)
+    if x.dtype.kind == "f":
+        x = np.add(x, 0, dtype=x.dtype)  # minus zero equals zero
+    raw = np.ascontiguousarray(x).reshape(len(x), -1).view(np.uint8)
+    if raw.shape[1] % 8:
+        padded = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), np.uint8)
+        padded[:, : raw.shape[1]] = raw
+        raw = padded
+    words = raw.view(np.uint64)
+    odd = np.random.default_rng(2014).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+    mixed = np.einsum("ij,j->i", words, odd)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    hashes: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
+    return hashes

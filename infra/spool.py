@@ -1,12 +1,14 @@
 """The spool of a source: its preprocessed batch on the origin's own disk, between preprocess and compress.
 
-An uncompressed Arrow file, read back through a memory map, so that a batch larger than memory goes through.
-It is written under a temporary name and renamed when whole.
+An uncompressed Arrow file, read back a block at a time, so that a batch larger than memory goes through and leaves no
+trace in the resident memory. It is written under a temporary name and renamed when whole.
 """
 
 from __future__ import annotations
 
 import shutil
+from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from infra.sources import Records
 
 
+BLOCKS_AT_HAND = 2  # a shard is read after the one before it, and seldom spans more
+
+
 class Spool:
     """Random access to the rows of a spool file."""
 
@@ -33,21 +38,22 @@ class Spool:
             CorruptObject: it is not such a file.
         """
         try:
-            self._map = pa.memory_map(str(path))
-            reader = pa.ipc.open_file(self._map)
-            self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:  # a map: only headers are read
+                rows = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
+            self._reader = pa.ipc.open_file(pa.OSFile(str(path)))
         except (pa.ArrowInvalid, OSError) as error:
             raise CorruptObject(f"the spool {path} is damaged ({error}); delete it and run again") from error
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._block = lru_cache(maxsize=BLOCKS_AT_HAND)(self._reader.get_batch)
+        self._starts = np.cumsum([0, *rows])
         self.rows = int(self._starts[-1])
 
     def read(self, first: int, rows: int) -> tuple[pa.Array, NDArray[np.generic], pa.Array, pa.Array]:
         """Rows `first` to `first + rows`: ids, records (n, ...), labels and splits (both may be null)."""
         parts = []
-        for start, batch in zip(self._starts, self._batches, strict=False):
-            low, high = max(first, start), min(first + rows, start + batch.num_rows)
+        for number, (start, end) in enumerate(pairwise(self._starts)):
+            low, high = max(first, start), min(first + rows, end)
             if low < high:
-                parts.append(batch.slice(low - start, high - low))
+                parts.append(self._block(number).slice(low - start, high - low))
         table = pa.Table.from_batches(parts).combine_chunks()
         x = np.concatenate([part.column("x").to_numpy_ndarray() for part in parts])
         ids, labels, splits = (pa.concat_arrays(table.column(name).chunks) for name in ("record_id", "label", "split"))

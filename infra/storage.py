@@ -194,7 +194,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def local_copy(uri: str, folder: Path) -> Path:
-    """A local file with the content of a source.
+    """A local file, or folder, with the content of a source.
 
     Args:
         uri: a path, `package://<module>/<file>` or any URL that fsspec knows.
@@ -224,7 +224,7 @@ def local_copy(uri: str, folder: Path) -> Path:
                 shutil.copyfileobj(cast("IO[bytes]", remote), local, 1 << 20)
         except (OSError, ValueError, ImportError) as error:
             raise CatalogError(f"source {uri} cannot be read ({_one_line(error)}); check the URL") from error
-    if not path.is_file():
+    if not path.exists():
         raise CatalogError(f"source {uri} does not exist (looked at {path}); correct `uri` in the dataset's YAML")
     return path
 

@@ -6,8 +6,11 @@ Those of a restricted dataset are encrypted then, for their origin and the sites
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -30,7 +33,13 @@ class Stored:
 
 
 def compress_shards(
-    dataset: Dataset, source_name: str, placements: list[Placement], spool: Path | None, on_premises: bool, bucket: str
+    dataset: Dataset,
+    source_name: str,
+    placements: list[Placement],
+    spool: Path | None,
+    on_premises: bool,
+    bucket: str,
+    threads: int = 1,
 ) -> Stored:
     """Put every shard that the store lacks, or that its site cannot open; encoding, compression and transfer overlap.
 
@@ -42,6 +51,7 @@ def compress_shards(
         on_premises: whether the origin's shards stay in a store of its own, so that only those planned for
             another site cross its link.
         bucket: of the store.
+        threads: shards that are compressed side by side.
 
     Returns:
         What was written, and what of it crossed the origin's link.
@@ -81,11 +91,12 @@ def compress_shards(
         return placement, plain
 
     def compress(work: tuple[Placement, bytes]) -> tuple[Placement, bytes]:
-        packed = CODECS.get(work[0].codec).compress(work[1])
+        packed = shards.pack(work[1], work[0].codec)
         return work[0], keyring.seal(work[0].key, packed, shard_set, readers) if restricted else packed
 
-    def put(work: tuple[Placement, bytes]) -> None:
+    def put(packed: Future[tuple[Placement, bytes]]) -> None:
         nonlocal written, crossed
+        work = packed.result()
         store.put(work[0].key, work[1])
         written += len(work[1])
         crossed += 0 if on_premises and work[0].site == origin else len(work[1])
@@ -93,7 +104,13 @@ def compress_shards(
         publish("compress", origin, len(there) + len(stored), len(placements))
 
     stored: list[float] = []
-    pipeline.run_stages(missing, [("encode", encode), ("compress", compress), ("put", put)])
+    with ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool:
+        stages: list[tuple[str, Callable[[Any], Any]]] = [
+            ("encode", encode),
+            ("compress", lambda work: pool.submit(compress, work)),
+            ("put", put),
+        ]
+        pipeline.run_stages(missing, stages, depth=max(2, threads))
     if spool:
         spool.unlink(missing_ok=True)
     _remove_plain(store, dataset, placements)
@@ -112,10 +129,11 @@ def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Place
 
 def _recoded(store: storage.Store, dataset: str, placement: Placement, keyring: Keyring) -> bytes:
     digest = placement.shard.digest
-    for key, codec in [(keys.shard(dataset, digest, c, sealed), c) for sealed in (False, True) for c in CODECS.names()]:
-        if store.exists(key):
-            packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
-            return shards.unpack(packed, codec, placement.shard.bytes, digest, key)
+    found = {keys.shard(dataset, digest, codec, sealed): codec for sealed in (False, True) for codec in CODECS.names()}
+    there = store.present(list(found))
+    for key in (key for key in found if key in there):
+        packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
+        return shards.unpack(packed, found[key], placement.shard.bytes, digest, key)
     raise CorruptObject(
         f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
     )

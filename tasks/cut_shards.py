@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -14,9 +11,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import CorruptObject, ObjectMissing
-from data_catalog.nouns import CodecTrial, Dataset, Shard
-from infra import keys, ledger, partition, shards, sources, storage
-from infra.codecs import CODECS
+from data_catalog.nouns import Dataset, Shard
+from infra import codec_trials, keys, ledger, partition, shards, sources, storage
 from infra.progress import publish
 from infra.spool import Spool
 
@@ -66,10 +62,10 @@ def cut_shards(
             publish("partition", origin, len(cut), len(sizes))
     store.put_file(keys.record_index(dataset.name, source_name, fingerprint), records)
     records.unlink()
-    trials = try_codecs(shards.encode(*batch.read(0, cut[0].rows)[:2]))
+    trials = codec_trials.measure(shards.encode(*batch.read(0, cut[0].rows)[:2])).tried
     store.put(index_key, ledger.write_index(cut, fingerprint, trials))
     store.put(latest, fingerprint.encode())
-    return ledger.Index(tuple(cut), fingerprint, tuple(trials))
+    return ledger.Index(tuple(cut), fingerprint, trials)
 
 
 def earlier_sizes(store: storage.Store, latest: str, dataset: str, source: str) -> list[int]:
@@ -79,31 +75,6 @@ def earlier_sizes(store: storage.Store, latest: str, dataset: str, source: str) 
         return [shard.rows for shard in ledger.read_index(store.get(key), key).shards]
     except (ObjectMissing, CorruptObject, UnicodeDecodeError):
         return []  # a fresh cut is right, only dearer
-
-
-def try_codecs(plain: bytes) -> list[CodecTrial]:
-    """Measure every codec on one real shard: ratio, and speed on one core (best of three)."""
-    trials = []
-    for name in CODECS.names():
-        codec = CODECS.get(name)
-        packed = codec.compress(plain)
-        pack = min(_seconds(partial(codec.compress, plain)) for _ in range(3))
-        unpack = min(_seconds(partial(codec.decompress, packed, len(plain))) for _ in range(3))
-        trials.append(
-            CodecTrial(
-                codec=name,
-                ratio=len(plain) / len(packed),
-                compress_bytes_per_second=len(plain) / pack,
-                decompress_bytes_per_second=len(plain) / unpack,
-            )
-        )
-    return trials
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return max(time.perf_counter() - begun, 1e-9)
 
 
 cut_shards_task = task(name="partition", task_run_name="partition {source_name}", cache_policy=NO_CACHE)(cut_shards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from prefect import task
@@ -26,12 +26,13 @@ from data_catalog.nouns import (
     VariantCard,
     WorkOrder,
 )
-from infra import cascade, keys, ledger, rendezvous, sources, storage
+from infra import cascade, codec_trials, keys, ledger, rendezvous, sources, storage
 from infra.ledger import Index
 from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
 from infra.progress import publish
 
 ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
+ABOUT = 1.25  # times the time of the best codec is not worth compressing a shard again
 RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
 RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
 
@@ -73,7 +74,8 @@ def plan_placement(
         threshold = cascade.keep_all(threshold)
     shards = [shard for index in indexes for shard in index.shards]
     trials = {index.shards[0].source: index.trials for index in indexes}
-    codecs = {source: choose_codec(trials[source], known[_origin(shards, source)][1]) for source in trials}
+    homes = {source: known[_origin(shards, source)] for source in trials}
+    codecs = {source: choose_codec(trials[source], home, home) for source, home in homes.items()}
     done = _results_there(store, shards, cards, preprocessing)
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
@@ -87,6 +89,7 @@ def plan_placement(
     for origin in {shard.origin for shard in open_shards}:
         quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
+    stored = _codecs_there(store, dataset.name)
     placements = tuple(
         _placement(
             dataset,
@@ -94,7 +97,8 @@ def plan_placement(
             where.get(shard.digest),
             known,
             cards,
-            codecs[shard.source],
+            trials[shard.source],
+            stored.get(shard.digest, ()),
             done.get(shard.digest),
             preprocessing,
         )
@@ -114,7 +118,7 @@ def plan_placement(
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
         predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
         predicted_site_seconds=_site_seconds(solution, known.values()),
-        predicted_wan_bytes=_predict_wan_bytes(placements, known, threshold, problem.record_bytes),
+        predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, threshold, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
@@ -137,14 +141,38 @@ def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], boun
     return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)
 
 
-def choose_codec(trials: Sequence[CodecTrial], profile: Profile) -> str:
-    """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest."""
-    link = min(profile.up_bytes_per_second, profile.down_bytes_per_second)
+def choose_codec(
+    trials: Sequence[CodecTrial],
+    origin: tuple[Site, Profile],
+    reader: tuple[Site, Profile],
+    stored: Collection[str] = (),
+    *,
+    kept: bool = False,
+) -> str:
+    """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest.
 
-    def slowest_step(trial: CodecTrial) -> float:
-        return max(1 / trial.compress_bytes_per_second, 1 / (trial.ratio * link), 1 / trial.decompress_bytes_per_second)
+    Args:
+        trials: of the shard's source.
+        origin: who compresses and sends.
+        reader: who fetches and decompresses; a site that answers its own shards fetches from the store too.
+        stored: codecs under which the store has the shard; one of those that is about as fast is taken.
+        kept: take one of those in any case: nobody will read the shard, unless to escalate other rows.
+    """
+    link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
+    cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
+    seconds = {trial.codec: codec_trials.seconds_a_byte(trial, link, *cores) for trial in trials}
+    best = min(seconds, key=lambda codec: seconds[codec])
+    near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
+    return min(near, key=lambda codec: seconds[codec], default=best)
 
-    return min(trials, key=slowest_step).codec
+
+def _codecs_there(store: storage.Store, dataset: str) -> dict[str, set[str]]:
+    """By a shard's digest: the codecs under which the store has it."""
+    found: dict[str, set[str]] = {}
+    for key in store.keys(f"datasets/{dataset}/shards"):
+        digest, _, codec = key.rpartition("/")[2].partition(".arrow.")
+        found.setdefault(digest, set()).add(codec)
+    return found
 
 
 def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:
@@ -264,7 +292,8 @@ def _placement(
     site: str | None,
     known: Mapping[str, tuple[Site, Profile]],
     cards: Mapping[Tier, VariantCard],
-    codec: str,
+    trials: Sequence[CodecTrial],
+    stored: Collection[str],
     done: Tier | None,
     preprocessing: str,
 ) -> Placement:
@@ -278,6 +307,7 @@ def _placement(
             )
     assert site is not None
     card = cards[known[site][0].tier]
+    codec = choose_codec(trials, known[shard.origin], known[site], stored, kept=done is not None)
     return Placement(
         shard=shard,
         site=site,
@@ -297,6 +327,7 @@ def _placement(
 def _predict_wan_bytes(
     placements: Sequence[Placement],
     known: Mapping[str, tuple[Site, Profile]],
+    trials: Mapping[str, Sequence[CodecTrial]],
     threshold: Cascade,
     record_bytes: float,
 ) -> int:
@@ -311,11 +342,11 @@ def _predict_wan_bytes(
         if p.reused:
             continue
         (origin, _), (site, _) = known[p.shard.origin], known[p.site]
-        packed = p.shard.rows * record_bytes
+        packed = p.shard.bytes / _ratio(trials[p.shard.source], p.codec)
         left = origin.tier == "edge" and (site is not origin or not origin.shards_on_premises)
         total += packed if left else 0
         if site.tier == "edge":
-            total += threshold.escalation * packed
+            total += threshold.escalation * p.shard.rows * record_bytes
             total += packed if site is not origin or not site.shards_on_premises else 0
     return int(total)
 

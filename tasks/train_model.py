@@ -46,7 +46,7 @@ def model_version(model: Model, dataset: Dataset, work: Path) -> str:
     ]
     code = [storage.file_digest(path) for path in source_files()]
     settings = model.model_dump(mode="json", exclude={"description", "gate"})
-    preprocessing = sources.preprocessing_digest(dataset)
+    preprocessing = sources.preprocessing_digest(dataset, training=True)
     return keys.digest_of("model", content, preprocessing, settings, code)[:16]
 
 
@@ -131,7 +131,7 @@ def _load_examples(model: Model, dataset: Dataset, work: Path) -> dict[str, Exam
     parts: dict[str, list[tuple[Any, Any, Any]]] = {split: [] for split in names}
     for position, source in enumerate(dataset.sources):
         path = sources.local_files(dataset, source, work)[0]
-        for records in sources.read_records(dataset, source, path):
+        for records in sources.read_records(dataset, source, path, training=True):
             labels = records.labels.to_pylist()
             if strange := {label for label in labels if label not in number}:
                 raise BadRecord(

@@ -25,6 +25,7 @@ def write_report(
     watch: Stopwatch,
     flow_run: str,
     bucket: str,
+    quarantined_rows: int = 0,
 ) -> Report:
     """Build the report of a run and store it.
 
@@ -38,9 +39,10 @@ def write_report(
         watch: the stages so far.
         flow_run: name of the Prefect flow run.
         bucket: of the store.
+        quarantined_rows: records that were left out because they do not fit the schema.
     """
     store = storage.open_store(bucket)
-    report = build_report(plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run)
+    report = build_report(plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows)
     gallery = _gallery(store, totals)
     store.put(keys.run(plan.run_id, "report.html"), page.render(report, gallery).encode())
     store.put(report.report_key, report.model_dump_json(indent=2).encode())
@@ -56,6 +58,7 @@ def build_report(
     probe_bytes: int,
     watch: Stopwatch,
     flow_run: str,
+    quarantined_rows: int = 0,
 ) -> Report:
     """The report's numbers; pure. Arguments as in `write_report`."""
     names = ("cascade", "cloud_only", "edge_only")
@@ -72,6 +75,7 @@ def build_report(
         model_version=plan.version,
         started=watch.started,
         rows_in=totals.rows_in,
+        quarantined_rows=quarantined_rows,
         rows_out=totals.rows_out,
         missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
         duplicate_rows=0,

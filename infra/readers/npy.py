@@ -1,17 +1,18 @@
-"""NumPy's `.npy`: one array of records, read through a memory map; labels in `<stem>.labels.npy` beside it.
+"""NumPy's `.npy`: one array of records, read a block at a time; labels in `<stem>.labels.npy` beside it.
 
 Pickled arrays are refused: loading one would run code from the file.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from data_catalog.errors import BadRecord
 from data_catalog.nouns import Schema
-from infra.readers import Block, checked
+from infra.readers import Block, _arrays, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,40 +20,53 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SUFFIXES = (".npy",)
+
 
 def read(path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
     """The array's records; see the family's contract.
 
     Raises:
-        BadRecord: not an `.npy` file, a wrong shape, labels of another length, or a bad value.
+        BadRecord: not an `.npy` file, a wrong shape, or labels of another length.
     """
-    array = _mapped(path)
-    if array.shape[1:] != record.shape:
-        raise BadRecord(f"{path}: records of shape {array.shape[1:]} where the schema says {record.shape}; correct one")
-    labels = None
-    if record.label is not None:
-        labels = _mapped(path.with_suffix(".labels.npy"))
-        if labels.shape != (len(array),):
-            raise BadRecord(f"{path.with_suffix('.labels.npy')}: {labels.shape} labels for {len(array)} records")
-    for start in range(0, len(array), block_rows):
-        part = slice(start, start + block_rows)
-        x = checked(np.asarray(array[part]), record, path, start)
-        yield Block(start, x, None if labels is None else np.asarray(labels[part]).astype(np.str_))
+    with ExitStack() as files:
+        stream, layout = _opened(path, files)
+        if layout.fortran:
+            layout, values = _arrays.Layout(layout.shape, layout.dtype), _turned(path, stream, layout, block_rows)
+        else:
+            values = _arrays.streamed(stream, layout, block_rows)
+        _arrays.require_records(layout, record, path)
+        labels = None
+        if record.label is not None:
+            beside = path.with_suffix(".labels.npy")
+            stream, named = _opened(beside, files)
+            _arrays.require_labels(named, layout.shape[0], beside)
+            labels = _arrays.streamed(stream, named, block_rows)
+        with whole(path, "an .npy file"):
+            yield from _arrays.blocks(values, labels, record, path)
+
+
+def _opened(path: Path, files: ExitStack) -> tuple[IO[bytes], _arrays.Layout]:
+    """The file after its header; a size that the file does not have is refused before anything is read."""
+    with whole(path, "an .npy file"):
+        stream = files.enter_context(path.open("rb"))
+        layout = _arrays.npy_header(stream)
+        there = path.stat().st_size - stream.tell()
+        if layout.bytes != there:
+            raise BadRecord(f"{path}: its header says {layout.bytes} bytes of values, there are {there}; save it anew")
+    return stream, layout
+
+
+def _turned(path: Path, stream: IO[bytes], layout: _arrays.Layout, block_rows: int) -> Iterator[NDArray[np.generic]]:
+    """Records of an array in Fortran's order, through a memory map."""
+    array = np.memmap(path, layout.dtype, "r", stream.tell(), layout.shape, "F")
+    for first in range(0, len(array), block_rows):
+        yield np.ascontiguousarray(array[first : first + block_rows])
 
 
 def companions(uri: str, record: Schema) -> tuple[str, ...]:
     """The file of the labels, if the schema says that there are any."""
     return () if record.label is None else (uri.removesuffix(".npy") + ".labels.npy",)
-
-
-def _mapped(path: Path) -> NDArray[np.generic]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadRecord(f"{path}: not a readable .npy file ({error}); correct the file") from error
-    if not isinstance(array, np.ndarray) or array.ndim < 1:
-        raise BadRecord(f"{path}: holds no array of records; save one with numpy.save")
-    return array
 
 
 def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] | None) -> Schema:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from data_catalog.errors import CorruptObject
 from infra import shards
-from infra.codecs import CODECS
+from infra.codecs import CODECS, ITEM_BYTES, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,10 +24,32 @@ if TYPE_CHECKING:
     from infra.codecs import Codec
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-DTYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64")
-LARGE = 8 << 20
+DTYPES = tuple(ITEM_BYTES)
+LARGE, LARGE_FOR_SLOW = 8 << 20, 1 << 20
+SLOW = 4e6  # bytes a second
 BOMB = 64 << 20
 LITTLE_MEMORY = 4 << 20  # what refusing a bomb may allocate: far less than the bomb
+
+
+def arrays(least_dimensions: int = 1) -> st.SearchStrategy[NDArray[np.generic]]:
+    """Arrays of every dtype of a schema and any shape; images of one and three channels among them."""
+    shapes = hnp.array_shapes(min_dims=least_dimensions, max_dims=4, max_side=12)
+    images = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 3)))
+    return st.sampled_from(DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, shapes | images))
+
+
+def shard_of(x: NDArray[np.generic]) -> tuple[bytes, Tensor | None]:
+    """A shard's Arrow bytes, and where its tensor lies."""
+    plain = shards.encode(pa.array([f"made/{row:09d}" for row in range(len(x))]), x)
+    return plain, shards.tensor(plain)
+
+
+def large(codec: Codec) -> int:
+    """Bytes that count as many: fewer for a codec that would take minutes over them."""
+    noise = np.random.default_rng(5).bytes(1 << 17)
+    begun = time.perf_counter()
+    codec.compress(noise, Tensor(0, (128, 32, 32, 1), "uint8"))
+    return LARGE if len(noise) / (time.perf_counter() - begun) > SLOW else LARGE_FOR_SLOW
 
 
 def check_round_trip_of_bytes(codec: Codec) -> None:
@@ -43,25 +67,64 @@ def check_round_trip_of_arrays(codec: Codec) -> None:
     """Arrays of every dtype of a schema survive as the bytes of a shard."""
 
     @FEW
-    @given(st.sampled_from(DTYPES).flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(max_dims=3, max_side=12))))
+    @given(arrays())
     def survive(x: NDArray[np.generic]) -> None:
         data = x.tobytes()
         assert codec.decompress(codec.compress(data), len(data)) == data
+        described = codec.compress(data, Tensor(0, x.shape, x.dtype.name))
+        assert codec.decompress(described, len(data)) == data
 
     survive()
 
 
+def check_round_trip_of_shards(codec: Codec) -> None:
+    """Shards survive, their tensor described; and no bit of a float is lost: not of a NaN, not of minus zero."""
+
+    @FEW
+    @given(arrays(least_dimensions=2))
+    def survive(x: NDArray[np.generic]) -> None:
+        plain, tensor = shard_of(x)
+        assert tensor
+        assert plain[tensor.start :][: tensor.bytes] == x.tobytes()
+        assert codec.decompress(codec.compress(plain, tensor), len(plain)) == plain
+
+    survive()
+
+
+def check_a_tensor_is_a_hint(codec: Codec) -> None:
+    """Bytes survive whatever is said of them, and many records as well as few."""
+    shapes = st.lists(st.integers(0, 9), max_size=5).map(tuple)
+
+    @FEW
+    @given(st.binary(max_size=4096), st.integers(-1, 4096), shapes, st.sampled_from((*DTYPES, "complex64")))
+    def survive(data: bytes, start: int, shape: tuple[int, ...], dtype: str) -> None:
+        tensor = Tensor(start, shape, dtype)
+        assert codec.decompress(codec.compress(data, tensor), len(data)) == data
+
+    survive()
+    records = np.random.default_rng(6).integers(0, 3, (1500, 20, 10, 1), np.uint8)
+    plain, tensor = shard_of(records)
+    assert codec.decompress(codec.compress(plain, tensor), len(plain)) == plain
+
+
 def check_round_trip_of_extremes(codec: Codec) -> None:
     """Nothing, one byte, and some megabytes that compress well, badly and not at all."""
-    noise = np.random.default_rng(1).bytes(LARGE)
-    for data in (b"", b"\0", bytes(LARGE), noise, noise[: LARGE // 2] + bytes(LARGE // 2)):
+    size = large(codec)
+    noise = np.random.default_rng(1).bytes(size)
+    for data in (b"", b"\0", bytes(size), noise, noise[: size // 2] + bytes(size // 2)):
         assert codec.decompress(codec.compress(data), len(data)) == data
+    images = np.frombuffer(noise, np.uint8).reshape(-1, 32, 32, 1)
+    for x in (images, np.zeros_like(images), np.frombuffer(noise, np.float32).reshape(-1, 64, 4)):
+        plain, tensor = shard_of(x)
+        assert codec.decompress(codec.compress(plain, tensor), len(plain)) == plain
 
 
 def check_compress_is_pure(codec: Codec) -> None:
     """The same bytes give the same object: a shard that is packed twice is written twice the same."""
     data = np.random.default_rng(2).integers(0, 9, 5000).astype(np.uint8).tobytes()
+    tensor = Tensor(0, (50, 10, 10, 1), "uint8")
     assert codec.compress(data) == codec.compress(data)
+    assert codec.compress(data, tensor) == codec.compress(data, tensor)
 
 
 def check_damage_is_never_silent(codec: Codec) -> None:
@@ -83,6 +146,15 @@ def check_damage_is_never_silent(codec: Codec) -> None:
         assert given_back == plain or len(packed) == len(plain)
 
     refuse()
+    plain, tensor = shard_of(np.random.default_rng(7).integers(0, 5, (60, 8, 8, 1), np.uint8))
+    whole = codec.compress(plain, tensor)
+    for bit in np.random.default_rng(8).integers(0, 8 * len(whole), 200):
+        packed = bytearray(whole)
+        packed[bit // 8] ^= 1 << bit % 8
+        try:
+            assert codec.decompress(bytes(packed), len(plain)) == plain or len(packed) == len(plain)
+        except ValueError:
+            continue
 
 
 def check_cut_and_extended_objects_are_refused(codec: Codec) -> None:
@@ -118,16 +190,17 @@ def check_another_size_than_promised_is_refused(codec: Codec) -> None:
 
 def check_bombs_do_not_go_off(codec: Codec) -> None:
     """An object that would give far more than promised, or a promise far too large, costs no memory."""
-    bomb, small = codec.compress(bytes(BOMB)), codec.compress(b"small")
+    size = BOMB * large(codec) // LARGE
+    bomb, small = codec.compress(bytes(size), Tensor(0, (size >> 10, 32, 32, 1), "uint8")), codec.compress(b"small")
     tracemalloc.start()
     try:
-        for packed, size in ((bomb, 10), (bomb, BOMB - 1), (small, 1 << 40)):
+        for packed, promised in ((bomb, 10), (bomb, size - 1), (small, 1 << 40)):
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             with pytest.raises(ValueError, match=r"\S"):
-                codec.decompress(packed, size)
+                codec.decompress(packed, promised)
             used = tracemalloc.get_traced_memory()[1] - before
-            assert used < LITTLE_MEMORY, f"refusing {len(packed)} bytes for {size} took {used} bytes of memory"
+            assert used < LITTLE_MEMORY, f"refusing {len(packed)} bytes for {promised} took {used} bytes of memory"
     finally:
         tracemalloc.stop()
 
@@ -138,7 +211,7 @@ def check_safe_in_threads(codec: Codec) -> None:
     data = [random.integers(0, 1 + k, 20_000 + k).astype(np.uint8).tobytes() for k in range(48)]
 
     def there_and_back(plain: bytes) -> bytes:
-        return codec.decompress(codec.compress(plain), len(plain))
+        return codec.decompress(codec.compress(plain, Tensor(0, (20, 30, 30, 1), "uint8")), len(plain))
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(there_and_back, data)) == data
@@ -149,8 +222,8 @@ def check_a_damaged_shard_is_named(codec: Codec) -> None:
     name = next((name for name in CODECS.names() if CODECS.get(name) is codec), None)
     if name is None:
         pytest.skip("not registered: shards.unpack finds codecs by name")
-    plain = np.random.default_rng(4).integers(0, 4, 3000).astype(np.uint8).tobytes()
-    packed, digest = codec.compress(plain), shards.digest(plain)
+    plain, tensor = shard_of(np.random.default_rng(4).integers(0, 4, (100, 6, 5, 1), np.uint8))
+    packed, digest = codec.compress(plain, tensor), shards.digest(plain)
     flipped = bytearray(packed)
     flipped[len(packed) // 2] ^= 4
     for bad in (bytes(flipped), packed[:-1], packed + b"\0", b"", b"no shard"):
@@ -162,6 +235,8 @@ def check_a_damaged_shard_is_named(codec: Codec) -> None:
 CHECKS = (
     check_round_trip_of_bytes,
     check_round_trip_of_arrays,
+    check_round_trip_of_shards,
+    check_a_tensor_is_a_hint,
     check_round_trip_of_extremes,
     check_compress_is_pure,
     check_damage_is_never_silent,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_catalog.errors import CorruptObject, KeyMissing, UnknownName
@@ -26,6 +27,7 @@ from tasks.infer_shards import infer_shards
 from tasks.order_escalations import order_escalations
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
+from tasks.write_report import _gallery
 
 pytestmark = pytest.mark.integration
 
@@ -357,6 +359,28 @@ def test_a_public_dataset_has_no_keys_and_no_encrypted_object(bench):
     assert bench.store.keys(keys.DATA_KEYS) == []
     assert [key for key in bench.store.keys("sites") if key.endswith(".pem")] == []
     assert not list(bench.home.rglob("*.pem"))
+
+
+def test_rejected_records_are_encrypted_for_their_origin(bench):
+    record = {"shape": [PIXELS], "dtype": "uint8", "high": 254}
+    bench = bench(record=record, on_bad_record="quarantine")
+    bench.run()
+    bench.run()
+    assert list(bench.spools.values()) == [None, None]
+    rejects = bench.store.keys(f"datasets/{bench.dataset.name}/quarantine")
+    assert len(rejects) == 2
+    for key in rejects:
+        assert key.endswith(".parquet.enc")
+        origin = key.split("/")[3]
+        assert {site.name for site in SITES if opens(bench, site.name, key)} == {origin}
+        table = pq.read_table(io.BytesIO(Keyring(bench.store, origin, bench.home).open(key, bench.store.get(key))))
+        assert table.num_rows > 0
+        assert b"PAR1" not in bench.store.get(key)
+
+
+def test_the_report_shows_no_picture_of_a_restricted_record():
+    escalation = SimpleNamespace(key=keys.escalation("ab" * 32, "zstd", encrypted=True))
+    assert _gallery(None, SimpleNamespace(shown=[SimpleNamespace(escalation=escalation)])) == []
 
 
 def test_a_dataset_that_becomes_restricted_is_encrypted_by_the_next_run(bench):

@@ -89,8 +89,8 @@ def test_what_is_wrong_with_a_dataset_is_said_with_its_key(write, change, proble
 
 
 def test_a_missing_key_is_named(write):
-    content = {key: value for key, value in DATASET.items() if key != "format"}
-    assert "d.yaml: key `format`: missing; add it" in message_of(
+    content = {key: value for key, value in DATASET.items() if key != "license"}
+    assert "d.yaml: key `license`: missing; add it" in message_of(
         CatalogError, write("datasets", "d", content).dataset, "d"
     )
 

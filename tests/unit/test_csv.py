@@ -10,13 +10,15 @@ import zstandard
 
 from data_catalog.errors import BadRecord
 from data_catalog.nouns import Schema
-from infra.readers import csv
+from infra.readers import csv, strict
 
 pytestmark = pytest.mark.unit
 
 
 def read(path, block_rows=1000, **schema):
-    blocks = list(csv.read(path, Schema.model_validate({"shape": (2,), "dtype": "float32"} | schema), block_rows))
+    blocks = list(
+        strict(csv.read(path, Schema.model_validate({"shape": (2,), "dtype": "float32"} | schema), block_rows), path)
+    )
     labels = None if not blocks or blocks[0].labels is None else [label for block in blocks for label in block.labels]
     return np.concatenate([block.x for block in blocks]).tolist() if blocks else [], labels
 
@@ -65,11 +67,11 @@ def test_a_header_without_rows_is_no_records(write):
 @pytest.mark.parametrize(
     ("text", "schema", "says"),
     [
-        ("1,2\n3,word\n", {}, "near row 0: not the CSV it should be"),
+        ("1,2\n3,word\n", {}, "row 1: value \"word\" in 'column 1' is not a number"),
         ("1,2\n3,true\n", {}, "true"),
-        ("1,2\n3\n", {}, "near row 0"),
-        ("1,2\n3,\n", {}, "row 1: value nan is not a number"),
-        ("1,2,3\n", {}, "row 0: 3 values where the schema says 2"),
+        ("1,2\n3\n", {}, "row 1: 1 columns where there should be 2"),
+        ("1,2\n3,\n", {}, "row 1: no value in 'column 1'"),
+        ("1,2,3\n", {}, "row 0: 3 columns where there should be 2"),
         ("a,b\n1,2\n", {"label": "what", "shape": (1,)}, "no column is called 'what'"),
         ("1,2,x\n", {"label": 9}, "no column 9, there are 3"),
     ],

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from data_catalog.errors import PlanError
-from data_catalog.nouns import CodecTrial, Profile
+from data_catalog.nouns import CodecTrial, Profile, Site
 from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
 from infra.placement.makespan import predict
 from tasks.plan_placement import choose_codec
@@ -45,8 +45,28 @@ def profile(up: float, down: float) -> Profile:
     ],
 )
 def test_the_codec_whose_slowest_step_is_fastest_is_chosen(up, down, codec):
-    assert choose_codec(TRIALS, profile(up, down)) == codec
-    assert choose_codec(TRIALS[::-1], profile(up, down)) == codec
+    here = (Site(name="a", tier="edge"), profile(up, down))
+    assert choose_codec(TRIALS, here, here) == codec
+    assert choose_codec(TRIALS[::-1], here, here) == codec
+
+
+def test_the_links_and_cores_of_both_ends_count():
+    slow, quick = profile(1e5, 1e10), profile(1e10, 1e10)
+    one, many = Site(name="a", tier="edge"), Site(name="b", tier="cloud", threads=4)
+    assert choose_codec(TRIALS, (one, slow), (many, quick)) == "small"
+    assert choose_codec(TRIALS, (many, quick), (one, slow)) == "none"
+    at_rate = profile(3e6, 3e6).model_copy(update={"cores": 4})
+    assert choose_codec(TRIALS, (one, at_rate), (one, at_rate)) == "fast"
+    assert choose_codec(TRIALS, (many, at_rate), (many, at_rate)) == "small", "four cores compress four shards at once"
+
+
+def test_a_shard_is_not_packed_again_for_little():
+    here = (Site(name="a", tier="edge"), profile(1e8, 1e8))
+    similar = [*TRIALS, TRIALS[1].model_copy(update={"codec": "similar", "ratio": 1.9})]
+    assert choose_codec(similar, here, here) == "fast"
+    assert choose_codec(similar, here, here, {"similar", "none", "gone"}) == "similar"
+    assert choose_codec(similar, here, here, {"none"}) == "fast"
+    assert choose_codec(similar, here, here, {"none"}, kept=True) == "none"
 
 
 def site(name: str, **changes) -> PlaceSite:
