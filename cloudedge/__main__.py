@@ -93,6 +93,24 @@ def catalog(catalog: tuple[Path, ...]) -> None:
     show_catalog(catalog)
 
 
+@cli.command()
+@click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
+@click.option("--source", default="", help="One of its sources.  [default: the first]")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path | None, as_json: bool) -> None:
+    """Try every codec on a real shard, and say which is the right one for which link."""
+    from cloudedge.comparison import compare
+
+    compare(dataset, source, catalog, picture, as_json=as_json)
+
+
 @cli.group()
 def keys() -> None:
     """Look after the sites' keys to restricted datasets."""

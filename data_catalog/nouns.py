@@ -43,8 +43,8 @@ class Rows(Noun):
 class Source(Noun):
     """Where a part of a dataset is born.
 
-    `uri` is a path, any URL that fsspec knows, or `package://<module>/<file>` for a file in an installed
-    package.
+    `uri` is a path, any URL that fsspec knows, `package://<module>/<file>` for a file in an installed package, or
+    `generated://<generator>/<file>?rows=..&seed=..` for made-up data (see `infra/generators`).
     """
 
     site: Name
@@ -111,10 +111,10 @@ class Dataset(Noun):
     # What may leave the place where a record is born: whole shards (`any`), rows that the edge is unsure of, or
     # nothing at all (`site`: the edge's answer stands).
     residency: Literal["any", "unsure-rows", "site"] = "any"
-    # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
-    sensitivity: Literal["public", "restricted"] = "public"
     # A record that does not fit the schema stops the run, or is left out and stored with its reason.
     on_bad_record: Literal["fail", "quarantine"] = "fail"
+    # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
+    sensitivity: Literal["public", "restricted"] = "public"
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:

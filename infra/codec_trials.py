@@ -6,27 +6,34 @@ by the same rule: compress, transfer and decompress overlap, so a stream of shar
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from data_catalog.errors import BadInput
+import numpy as np
+import pyarrow as pa
+
+from data_catalog.errors import BadInput, BadRecord, ObjectMissing
 from data_catalog.nouns import CodecTrial
-from infra import shards
+from infra import fitting, partition, shards, sources
 from infra.codecs import CODECS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
+    from data_catalog.nouns import Dataset, Source
     from infra.codecs import Codec
+    from infra.storage import Store
 
 REFERENCE = "zstd"
 PATIENCE = 0.01  # seconds for which a codec is tried
 FIRST_BYTES = 16 << 10  # of the sample that tells how fast a codec is
+ALIKE = 1.04  # times the best codec's time is as good: trials are no more exact
+WHOLE = 5  # times the patience may be spent to see the ratio of a whole shard
+SAMPLE_BYTES = 8 << 20  # of a shard that `first_shard` makes
 TIMES = 5  # the best of so many, if they are quick
-_ONE_AT_A_TIME = threading.Lock()  # else sources that are prepared side by side would measure each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,8 @@ def measure(plain: bytes, patience: float = PATIENCE) -> Trials:
     """Try every codec on a shard, on one core.
 
     A codec that would take longer than `patience` over the whole shard gets a part of its rows. Its ratio there is
-    multiplied by what the reference gains on the whole over that part, because ratios grow with size.
+    multiplied by what the reference gains on the whole over that part, because ratios grow with size. Times are
+    this thread's share of the processor, so that what else the machine does counts little.
 
     Args:
         plain: a real shard's Arrow bytes.
@@ -53,23 +61,24 @@ def measure(plain: bytes, patience: float = PATIENCE) -> Trials:
     """
     tried, left_out = [], {}
     ratio = _ratio(CODECS.get(REFERENCE), plain)
-    with _ONE_AT_A_TIME:
-        for name in CODECS.names():
-            try:
-                codec = CODECS.get(name)
-            except BadInput as error:  # its package is missing: nothing else breaks
-                left_out[name] = str(error)
-                continue
-            trial = _try(name, codec, plain, ratio, patience)
-            if isinstance(trial, str):
-                left_out[name] = trial
-            else:
-                tried.append(trial)
+    for name in CODECS.names():
+        try:
+            codec = CODECS.get(name)
+        except BadInput as error:  # its package is missing: nothing else breaks
+            left_out[name] = str(error)
+            continue
+        trial = _try(name, codec, plain, ratio, patience)
+        if isinstance(trial, str):
+            left_out[name] = trial
+        else:
+            tried.append(trial)
     return Trials(tuple(tried), left_out)
 
 
 def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, unpacking_cores: int = 1) -> CodecTrial:
     """The codec whose slowest step of compress, transfer and decompress is the fastest.
+
+    Of those within `ALIKE` of it the one with the least work: that is as good, and leaves the cores to others.
 
     Args:
         trials: of the shards' source.
@@ -77,7 +86,10 @@ def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, un
         packing_cores: that compress shards side by side.
         unpacking_cores: that decompress shards side by side.
     """
-    return min(trials, key=lambda trial: seconds_a_byte(trial, link, packing_cores, unpacking_cores))
+    seconds = [(seconds_a_byte(trial, link, packing_cores, unpacking_cores), trial) for trial in trials]
+    fastest = min(each for each, _ in seconds)
+    alike = [trial for each, trial in seconds if each <= ALIKE * fastest]
+    return min(alike, key=lambda trial: 1 / trial.compress_bytes_per_second + 1 / trial.decompress_bytes_per_second)
 
 
 def seconds_a_byte(trial: CodecTrial, link: float, packing_cores: int = 1, unpacking_cores: int = 1) -> float:
@@ -94,9 +106,11 @@ def _try(name: str, codec: Codec, plain: bytes, reference_ratio: float, patience
     codec.compress(b"")  # it may import or make tables
     part = _part(plain, FIRST_BYTES)
     pack_seconds, packed = _best(partial(codec.compress, part, shards.tensor(part)), 0)
-    if pack_seconds < patience and part is not plain:
+    if part is not plain and pack_seconds * len(plain) / len(part) < WHOLE * patience:
+        part = plain
+    elif part is not plain and pack_seconds < patience:
         part = _part(plain, int(len(part) * patience / pack_seconds))
-    if pack_seconds < patience:
+    if part is plain or pack_seconds < patience:
         pack_seconds, packed = _best(partial(codec.compress, part, shards.tensor(part)), patience)
     reference = CODECS.get(REFERENCE)
     if name != REFERENCE and packed.endswith(reference.compress(part)):
@@ -130,10 +144,49 @@ def _best(call: Callable[[], bytes], patience: float) -> tuple[float, bytes]:
     """Seconds of the fastest of several calls, or of one if that takes longer than the patience; and what it gave."""
     best, spent = float("inf"), 0.0
     for _ in range(TIMES):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         result = call()
-        seconds = max(time.perf_counter() - begun, 1e-9)
+        seconds = max(time.thread_time() - begun, 1e-9)
         best, spent = min(best, seconds), spent + seconds
         if spent > patience:
             break
     return best, result
+
+
+class _Nowhere:
+    """A store that has nothing and keeps nothing: statistics are fitted for this sample, and no server is needed."""
+
+    def get(self, key: str) -> bytes:
+        raise ObjectMissing(f"{key} is not in the store")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Forget it."""
+
+
+def first_shard(dataset: Dataset, source: Source, folder: Path) -> bytes:
+    """The Arrow bytes of a source's first shard, made as a run would make them, or of so many of its rows as are enough.
+
+    Args:
+        dataset: the catalog entry.
+        source: which of its sources.
+        folder: where a remote file is copied to.
+
+    Raises:
+        CatalogError: the source cannot be found, or a transform has wrong settings.
+        BadRecord: a record does not fit the schema, or no record is in the batch.
+    """
+    dataset = fitting.fitted(dataset, folder, cast("Store", _Nowhere()))
+    files = sources.local_files(dataset, source, folder)
+    ids, parts, rows, size = [], [], 0, 0
+    for records in sources.read_records(dataset, source, files[0], dataset.batch):
+        ids.append(records.ids)
+        parts.append(records.x)
+        rows, size = rows + len(records.x), size + records.x.nbytes
+        if size >= SAMPLE_BYTES:
+            break
+    if not rows:
+        raise BadRecord(
+            f"source {source.name} of dataset {dataset.name} has no record in the batch; check `rows` and `batch`"
+        )
+    wanted = min(rows, partition.rows_of_a_shard(dataset, size // rows), max(1, SAMPLE_BYTES * rows // size))
+    return shards.encode(pa.concat_arrays(ids)[:wanted], np.concatenate(parts)[:wanted])

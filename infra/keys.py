@@ -1,6 +1,6 @@
 """The layout of the bucket: every key is made here and nowhere else.
 
-Shards, escalated and rejected rows of a restricted dataset are encrypted, and their keys end in `.enc`.
+Shards and escalated rows of a restricted dataset are encrypted, and their keys end in `.enc`.
 
 ::
 
@@ -58,9 +58,9 @@ def statistics(dataset: str, name: str) -> str:
     return f"datasets/{dataset}/statistics/{name}.json"
 
 
-def quarantine(dataset: str, source: str, fingerprint: str, encrypted: bool = False) -> str:
+def quarantine(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's records that do not fit the schema."""
-    return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet{ENCRYPTED if encrypted else ''}"
+    return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet"
 
 
 def variant(model: str, version: str, tier: str, file: str) -> str:

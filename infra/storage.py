@@ -1,16 +1,23 @@
 """The only module that knows fsspec and s3fs: objects in the bucket, and files that sources name.
 
-A `Store` reads and writes whole objects; S3's PUT of one object is atomic, and nothing here assumes more.
-Every failure becomes one of our errors with the key in it. s3fs and botocore retry what is worth a retry
-(time-outs, 5xx, throttling) with exponential backoff and jitter before we see an error.
+A `Store` reads and writes whole objects, each with the digest of its bytes beside it; S3's PUT of one object is
+atomic, and nothing here assumes more. Every failure becomes one of our errors with the key in it.
+
+botocore repeats a request that is worth it (no connection, no answer, 5xx, throttling) with exponential backoff and
+jitter before we see an error. Here is what it leaves: a body that breaks off is read on from where it broke off, a
+connection that takes nothing any more is given up, and a body that arrived damaged is sent again. Large objects go in
+parts (`infra/transfer.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import importlib.resources
 import shutil
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -28,12 +35,17 @@ from data_catalog.errors import (
     StoreRefused,
     StoreUnreachable,
 )
+from infra import transfer
 from infra.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-RETRIES = {"max_attempts": 4, "mode": "standard"}
+ATTEMPTS = 4
+STALLED_SECONDS = 60.0  # without a byte read, or a byte sent and acknowledged
+CHUNK = 1 << 20
+WORTH_A_REQUEST = 64 << 10  # bytes before a body broke off again
+DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"}  # what arrived is not what was signed
 CALLS_AT_A_TIME = 8
 KEYS_WORTH_A_LISTING = 8  # a folder also lists what was not asked for
 
@@ -44,6 +56,7 @@ class Store:
     def __init__(self, bucket: str) -> None:
         """Use the bucket; credentials and endpoint come from the `AWS_*` variables."""
         self.bucket = bucket
+        self._begun: dict[tuple[str, str], str] = {}  # by key and digest: uploads that failed, to go on with
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to a Dask worker by name; credentials never travel."""
@@ -53,43 +66,142 @@ class Store:
     def _fs(self) -> Any:
         import s3fs
 
-        return s3fs.S3FileSystem(
+        fs = s3fs.S3FileSystem(
             use_listings_cache=False,
             skip_instance_cache=True,
             default_cache_type="none",
-            config_kwargs={"retries": RETRIES, "connect_timeout": 5, "read_timeout": 60, "max_pool_connections": 32},
+            config_kwargs={
+                "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                "connect_timeout": 5,
+                "read_timeout": STALLED_SECONDS,
+                "max_pool_connections": 32,
+                "connector_args": {"socket_factory": _socket},
+            },
         )
+        fs.retries = 1  # of its own, around botocore's
+        return fs
 
     def get(self, key: str) -> bytes:
-        """The object's bytes.
+        """The object's bytes, compared with the digest that was noted when it was written.
 
         Raises:
             ObjectMissing: there is no such object.
+            CorruptObject: the digest is another.
             StoreError: or a subclass, as `translated` says.
         """
         with translated(key, self.bucket):
-            # in one request: s3fs would ask for the size first, to read large objects in parts
-            return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}", max_concurrency=1))
+            return transfer.download(self._read, key)
 
     def get_start(self, key: str, size: int) -> bytes:
         """The first `size` bytes of the object, or all if it has fewer; raises as `get` does."""
         with translated(key, self.bucket):
-            return cast("bytes", self._fs.cat_file(f"{self.bucket}/{key}", start=0, end=size))
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write the object whole; raises as `translated` says."""
-        with translated(key, self.bucket):
-            self._fs.pipe_file(f"{self.bucket}/{key}", data)
-
-    def put_file(self, key: str, path: Path) -> None:
-        """Write a local file as an object, in parts when it is large."""
-        with translated(key, self.bucket):
-            self._fs.put_file(str(path), f"{self.bucket}/{key}")
+            return self._read(key, 0, size).data
 
     def get_file(self, key: str, path: Path) -> None:
-        """Copy an object to a local file, streaming."""
+        """Copy an object to a local file in bounded memory; raises as `get`.
+
+        The file appears when it is whole. What failed goes on at the next call from what `<path>.part` has.
+        """
         with translated(key, self.bucket):
-            self._fs.get_file(f"{self.bucket}/{key}", str(path))
+            transfer.download_file(self._read, key, path)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write the object whole, its digest beside it; raises as `translated` says."""
+        self._put(key, lambda first, length: data[first : first + length], len(data), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a local file as an object, in bounded memory; raises as `put`."""
+
+        def cut(first: int, length: int) -> bytes:
+            with path.open("rb") as file:
+                file.seek(first)
+                return file.read(length)
+
+        digest = file_digest(path)
+        self._put(key, cut, path.stat().st_size, digest, path.with_name(path.name + ".upload"))
+
+    def _put(self, key: str, cut: transfer.Cut, size: int, digest: str, kept: Path | None = None) -> None:
+        """Write an object: small ones at once, large ones in parts; what an earlier try sent of these is not sent again.
+
+        The id of an upload that failed is remembered by this store, and for a file in `kept` too.
+        """
+        with translated(key, self.bucket):
+            if size <= 2 * transfer.PART:
+                self._call("put_object", key, Body=cut(0, size), Metadata={transfer.NOTED: digest})
+                return
+            begun = self._begun.get((key, digest), "")
+            if not begun and kept and kept.exists():
+                of, _, begun = kept.read_text().partition(" ")
+                begun = begun if of == digest else ""
+
+            def keep(upload_id: str) -> None:
+                self._begun[key, digest] = upload_id
+                if kept:
+                    kept.write_text(f"{digest} {upload_id}")
+
+            transfer.upload(self._call, key, cut, size, digest, begun, keep)
+            self._begun.pop((key, digest), None)
+            if kept:
+                kept.unlink(missing_ok=True)
+
+    def _call(self, operation: str, key: str, **arguments: Any) -> dict[str, Any]:
+        """The answer of an operation of S3 on an object; sent again if the body arrived damaged."""
+        for failures in range(1, ATTEMPTS + 1):
+            try:
+                return cast("dict[str, Any]", self._fs.call_s3(operation, Bucket=self.bucket, Key=key, **arguments))
+            except OSError as error:
+                if failures == ATTEMPTS or _error_code(error) not in DAMAGED:
+                    raise
+                time.sleep(transfer.pause(failures))
+        raise AssertionError
+
+    def _read(self, key: str, first: int, most: int) -> transfer.Piece:
+        """At most `most` bytes of an object; those that arrived before a failure are not asked for again."""
+        from fsspec.asyn import sync
+
+        return cast("transfer.Piece", sync(self._fs.loop, self._receive, key, first, most))
+
+    async def _receive(self, key: str, first: int, most: int) -> transfer.Piece:
+        from botocore.exceptions import IncompleteReadError
+        from s3fs.core import S3_RETRYABLE_ERRORS
+
+        chunks: list[bytes] = []
+        have, failures, version = 0, 0, ""
+        while True:
+            answer = await self._ask(key, first + have, most - have)
+            size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
+            digest = answer.get("Metadata", {}).get(transfer.NOTED, "")
+            written = answer.get("ETag") or str(answer.get("LastModified"))
+            piece = transfer.Piece(b"", size, digest, written)
+            if version not in ("", piece.version):
+                raise StoreError(f"{self.bucket}/{key} was written anew while it was read; run again")
+            version, before = piece.version, have
+            try:
+                async with answer["Body"] as body:
+                    while chunk := await body.read(CHUNK):
+                        chunks.append(chunk)
+                        have += len(chunk)
+                return transfer.Piece(b"".join(chunks), size, digest, written)
+            except (*S3_RETRYABLE_ERRORS, IncompleteReadError) as error:
+                if have == min(most, size - first):
+                    return transfer.Piece(b"".join(chunks), size, digest, written)
+                failures = failures + 1 if have - before < WORTH_A_REQUEST else 1
+                if failures == ATTEMPTS:
+                    raise ConnectionError(
+                        f"its content broke off at byte {first + have}: {_one_line(error)}"
+                    ) from error
+            await asyncio.sleep(transfer.pause(failures))
+
+    async def _ask(self, key: str, first: int, most: int) -> dict[str, Any]:
+        """The store's answer to a GET of a range, or of an empty object."""
+        where = {"Bucket": self.bucket, "Key": key}
+        try:
+            answer = await self._fs._call_s3("get_object", **where, Range=f"bytes={first}-{first + most - 1}")
+        except OSError as error:
+            if first or _error_code(error) not in ("InvalidRange", "416"):
+                raise
+            answer = await self._fs._call_s3("get_object", **where)  # an empty object has no ranges
+        return cast("dict[str, Any]", answer)
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
@@ -144,6 +256,15 @@ def open_store(bucket: str | None = None) -> Store:
     return Store(bucket)
 
 
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A TCP socket that fails when what was sent is not taken for too long: reading has a time-out, sending has none."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_SECONDS * 1000))
+    return made
+
+
 @contextmanager
 def translated(key: str, bucket: str) -> Iterator[None]:
     """Turn what s3fs and botocore raise into our errors, the object's key in the message.
@@ -159,6 +280,8 @@ def translated(key: str, bucket: str) -> Iterator[None]:
     except CloudEdgeError:
         raise
     except FileNotFoundError as error:
+        if _error_code(error) == "NoSuchUpload":
+            raise StoreError(f"the store dropped the unfinished upload of {place}; run again") from error
         if not key or _error_code(error) == "NoSuchBucket":
             raise StoreRefused(f"the store has no bucket {bucket!r}; create it or correct CLOUDEDGE_BUCKET") from error
         raise ObjectMissing(f"{place} is not in the store; run the flow again to make it") from error
@@ -197,7 +320,7 @@ def local_copy(uri: str, folder: Path) -> Path:
     """A local file, or folder, with the content of a source.
 
     Args:
-        uri: a path, `package://<module>/<file>` or any URL that fsspec knows.
+        uri: a path, `package://<module>/<file>`, `generated://<generator>/<file>?rows=..&seed=..` or any URL that fsspec knows.
         folder: where a remote file is copied to.
 
     Raises:
@@ -214,6 +337,10 @@ def local_copy(uri: str, folder: Path) -> Path:
             raise CatalogError(
                 f"{uri}: the package {module!r} is not installed; pip install 'cloudedge[local]'"
             ) from error
+    elif scheme == "generated":
+        from infra.generators import generate
+
+        path = generate(uri, folder / hashlib.sha256(uri.encode()).hexdigest()[:16])
     else:
         path = folder / hashlib.sha256(uri.rpartition("/")[0].encode()).hexdigest()[:16] / Path(rest).name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -129,11 +129,10 @@ def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Place
 
 def _recoded(store: storage.Store, dataset: str, placement: Placement, keyring: Keyring) -> bytes:
     digest = placement.shard.digest
-    found = {keys.shard(dataset, digest, codec, sealed): codec for sealed in (False, True) for codec in CODECS.names()}
-    there = store.present(list(found))
-    for key in (key for key in found if key in there):
+    named = {keys.shard(dataset, digest, c, sealed): c for sealed in (False, True) for c in CODECS.names()}
+    for key in sorted(store.present([*named])):
         packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
-        return shards.unpack(packed, found[key], placement.shard.bytes, digest, key)
+        return shards.unpack(packed, named[key], placement.shard.bytes, digest, key)
     raise CorruptObject(
         f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
     )

@@ -89,7 +89,7 @@ def plan_placement(
     for origin in {shard.origin for shard in open_shards}:
         quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
-    stored = _codecs_there(store, dataset.name)
+    stored = _codecs_there(store, dataset)
     placements = tuple(
         _placement(
             dataset,
@@ -161,17 +161,18 @@ def choose_codec(
     link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
     cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
     seconds = {trial.codec: codec_trials.seconds_a_byte(trial, link, *cores) for trial in trials}
-    best = min(seconds, key=lambda codec: seconds[codec])
+    best = codec_trials.choose(trials, link, *cores).codec
     near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
     return min(near, key=lambda codec: seconds[codec], default=best)
 
 
-def _codecs_there(store: storage.Store, dataset: str) -> dict[str, set[str]]:
-    """By a shard's digest: the codecs under which the store has it."""
+def _codecs_there(store: storage.Store, dataset: Dataset) -> dict[str, set[str]]:
+    """By a shard's digest: the codecs under which the store has it, encrypted where the dataset is restricted."""
     found: dict[str, set[str]] = {}
-    for key in store.keys(f"datasets/{dataset}/shards"):
-        digest, _, codec = key.rpartition("/")[2].partition(".arrow.")
-        found.setdefault(digest, set()).add(codec)
+    for key in store.keys(f"datasets/{dataset.name}/shards"):
+        if keys.is_encrypted(key) == (dataset.sensitivity == "restricted"):
+            digest, _, codec = key.rpartition("/")[2].removesuffix(keys.ENCRYPTED).partition(".arrow.")
+            found.setdefault(digest, set()).add(codec)
     return found
 
 

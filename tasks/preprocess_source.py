@@ -11,8 +11,8 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadRecord, KeyMissing, ObjectMissing
-from data_catalog.nouns import Dataset
+from data_catalog.errors import BadRecord, ObjectMissing
+from data_catalog.nouns import Dataset, Source
 from infra import keys, ledger, quarantine, sources, spool, storage
 from infra.progress import publish
 from infra.security.access import Keyring, shards_of
@@ -50,21 +50,22 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
     files = sources.local_files(dataset, source, work / "downloads")
     fingerprint = sources.source_fingerprint(dataset, source, files)
     key = keys.shard_index(dataset.name, source.name, fingerprint)
-    keyring = Keyring(store, source.site)
-    rejects = keys.quarantine(dataset.name, source.name, fingerprint, dataset.sensitivity == "restricted")
+    rejects = keys.quarantine(dataset.name, source.name, fingerprint)
     try:
         index = ledger.read_index(store.get(key), key)
-        known = quarantine.count(store, rejects, work, keyring) if dataset.on_bad_record == "quarantine" else 0
-        if not _lacks_an_object(store, dataset.name, source.name, index) and _can_open(keyring, dataset, index):
+        known = quarantine.count(store, rejects, work) if dataset.on_bad_record == "quarantine" else 0
+        if not _lacks_an_object(store, dataset.name, source.name, index) and _can_open(store, dataset, source, index):
             return Preprocessed(source.name, fingerprint, None, known)
-    except (ObjectMissing, KeyMissing):
-        pass  # the first run on this batch, or by this key
+    except ObjectMissing:
+        pass  # the first run on this batch
     target = work / "spool" / source.name / "batch.arrow"
-    left_out = quarantine.Quarantine(work / f"{source.name}-quarantine.parquet", source.uri)
+    left_out = quarantine.Quarantine(
+        work / f"{source.name}-quarantine.parquet", source.uri, restricted=dataset.sensitivity == "restricted"
+    )
     blocks = sources.read_records(dataset, source, files[0], dataset.batch, threads=threads, quarantine=left_out.add)
     rows = spool.write(target, blocks, list(dataset.splits))
     if dataset.on_bad_record == "quarantine":
-        left_out.store(store, rejects, keyring)
+        left_out.store(store, rejects)
     if not rows:
         rejected = f" ({left_out.rows} do not fit the schema, see {rejects})" if left_out.rows else ""
         raise BadRecord(
@@ -83,12 +84,12 @@ def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: led
     return not there.issuperset(shard.digest for shard in index.shards)
 
 
-def _can_open(keyring: Keyring, dataset: Dataset, index: ledger.Index) -> bool:
+def _can_open(store: storage.Store, dataset: Dataset, source: Source, index: ledger.Index) -> bool:
     """Whether the origin can open what it has encrypted; if it has lost its key, or never had one, it begins anew."""
     if dataset.sensitivity == "public":
         return True
-    shard_set = shards_of(dataset.name, index.shards[0].source, [shard.digest for shard in index.shards])
-    return keyring.find(shard_set) is not None
+    shard_set = shards_of(dataset.name, source.name, [shard.digest for shard in index.shards])
+    return Keyring(store, source.site).find(shard_set) is not None
 
 
 preprocess_source_task = task(name="preprocess", task_run_name="preprocess {source_name}", cache_policy=NO_CACHE)(

@@ -8,7 +8,8 @@ The contract:
 - the object describes itself: `decompress` needs nothing but it and the size;
 - `decompress` raises `ValueError` for bytes that `compress` did not make, and for those that would give
   more or less than `size` bytes; it never allocates much more than `size`;
-- both are pure, safe in threads, and should release the GIL while they work.
+- both are pure, safe in threads, work on the calling thread (shards are packed side by side, and trials count this
+  thread's time), and should release the GIL while they work.
 
 A codec whose format has neither size nor checksum wraps it in `infra.codecs._frame`.
 `infra.testing.codec_suite` checks all of it for every file in this folder.

@@ -6,6 +6,7 @@ Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 from __future__ import annotations
 
 import io
+import tokenize
 from dataclasses import dataclass
 from math import prod
 from typing import IO, TYPE_CHECKING
@@ -57,7 +58,10 @@ def npy_header(stream: IO[bytes]) -> Layout:
         raise ValueError("its header is cut or too long")
     rest = io.BytesIO(head + stream.read(int.from_bytes(head, "little")))
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(rest)
+    try:
+        shape, fortran, dtype = read(rest)
+    except tokenize.TokenError as error:
+        raise ValueError("its header is no Python literal") from error
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which would run code when loaded; save an array of numbers")
     if any(side < 0 for side in shape):

@@ -35,6 +35,8 @@ def chosen(schema: pa.Schema, record: Schema, path: Path) -> list[str]:
     if record.label is not None:
         label = record.label if isinstance(record.label, str) else _numbered(names, record.label, path)
     wanted = list(record.columns) if record.columns is not None else [name for name in names if name != label]
+    if not wanted:
+        raise BadRecord(f"{path}: no column with values; correct `record` or the file")
     for name in [*wanted, *([] if label is None else [label])]:
         if names.count(name) != 1:
             raise BadRecord(f"{path}: {names.count(name)} columns are called {name!r}; correct `record` or the file")

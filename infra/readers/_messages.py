@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_catalog.nouns import Schema
 
-LARGEST_BATCH = 1 << 30
+LARGEST_BATCH = 256 << 20  # in memory, where it is compressed
 END = b"\xff\xff\xff\xff\0\0\0\0"
 RECORD_BATCH, DICTIONARY_BATCH = 3, 2  # MessageHeader of Message.fbs
 
@@ -58,7 +58,9 @@ def require_sane(mapped: Any, start: int, record: Schema) -> None:
                 plain = int.from_bytes(mapped.read(8), "little", signed=True)
                 total += stored if plain == -1 else plain
                 if plain < -1 or total > max(LARGEST_BATCH, 64 * record.values):
-                    raise ValueError(f"a batch of {body_length} bytes says that it has {total} or more")
+                    raise ValueError(
+                        f"a batch of {body_length} bytes says that it has {total} or more; write smaller ones"
+                    )
         position = body + body_length
     raise ValueError("it is cut: its end-of-stream mark is missing")
 

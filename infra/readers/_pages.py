@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from data_catalog.nouns import Schema
@@ -32,6 +33,12 @@ def require_sane(path: Path, metadata: Any, record: Schema) -> None:
         ValueError: a page would be larger than any writer makes, or the headers contradict the footer.
     """
     limit = max(LARGEST_PAGE, 10 * 8 * record.values)
+    for _ in bodies(path, metadata, limit):
+        pass
+
+
+def bodies(path: Path, metadata: Any, limit: int = LARGEST_PAGE) -> Iterator[tuple[int, int]]:
+    """Where each page's bytes lie in the file: first, and one past the last. Arguments and errors as above."""
     with path.open("rb") as file:
         for group in range(metadata.num_row_groups):
             row_group = metadata.row_group(group)
@@ -42,17 +49,18 @@ def require_sane(path: Path, metadata: Any, record: Schema) -> None:
                     first = min(first, column.dictionary_page_offset)
                 if first < 4 or column.total_compressed_size < 0:
                     raise ValueError(f"column {column.path_in_schema!r} lies nowhere")
-                _walk(file, first, first + column.total_compressed_size, limit)
+                yield from _walk(file, first, first + column.total_compressed_size, limit)
 
 
-def _walk(file: IO[bytes], position: int, end: int, limit: int) -> None:
-    """The page headers between two offsets."""
+def _walk(file: IO[bytes], position: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
+    """The pages between two offsets."""
     while position < end:
         file.seek(position)
         head = file.read(LONGEST_HEADER)
         plain, packed, length = _page(head)
         if not 0 <= plain <= limit or packed < 0:
             raise ValueError(f"a page of {packed} bytes says that it has {plain}; at most {limit} are taken")
+        yield position + length, position + length + packed
         position += length + packed
     if position != end:
         raise ValueError("its pages do not end where its footer says")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_AXES = 8
 SUFFIXES = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 HOLDS = Holds(dtypes=("uint8", "int8", "int16", "int32", "float32", "float64"), text_labels=False)
 
@@ -56,7 +57,7 @@ def _opened(path: Path, files: ExitStack) -> tuple[IO[bytes], _arrays.Layout]:
         if packed:
             stream = cast("IO[bytes]", files.enter_context(gzip.GzipFile(fileobj=stream)))
         head = stream.read(4)
-        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or not head[3]:
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES or not 0 < head[3] <= MOST_AXES:
             raise ValueError("no such header")
         sides = stream.read(4 * head[3])
         if len(sides) < 4 * head[3]:
@@ -83,14 +84,13 @@ def companions(uri: str, record: Schema) -> tuple[str, ...]:
 
 def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] | None) -> Schema:
     """A gzipped file with `x` (n, ...) and perhaps its labels, which IDX holds as numbers, and its schema."""
-    with gzip.open(path, "wb") as file:
-        file.write(_packed(x))
+    path.write_bytes(gzip.compress(packed(x), mtime=0))
     if labels is not None:
-        with gzip.open(_labels_of(str(path)), "wb") as file:
-            file.write(_packed(labels.astype(np.uint8)))
+        Path(_labels_of(str(path))).write_bytes(gzip.compress(packed(labels.astype(np.uint8)), mtime=0))
     return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=None if labels is None else "labels")
 
 
-def _packed(x: NDArray[np.generic]) -> bytes:
+def packed(x: NDArray[np.generic]) -> bytes:
+    """The array as an IDX file."""
     code = {np.dtype(kind).newbyteorder("="): code for code, kind in DTYPES.items()}[x.dtype.newbyteorder("=")]
     return bytes([0, 0, code, x.ndim]) + np.array(x.shape, ">u4").tobytes() + x.astype(DTYPES[code]).tobytes()

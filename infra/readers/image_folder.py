@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from data_catalog.errors import BadRecord
 from data_catalog.nouns import Schema
-from infra.readers import Block, Holds, _pictures, _rows, listing, whole
+from infra.readers import Block, Holds, _archives, _pictures, _rows, listing, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _members(path: Path, files: ExitStack) -> dict[str, Open]:
         is_zip = file.read(2) == b"PK"
     pairs: list[tuple[str, Open]]
     if is_zip:
-        zipped = files.enter_context(zipfile.ZipFile(path))
+        zipped = files.enter_context(_archives.zipped(path))
         pairs = [(info.filename, _from_zip(zipped, info)) for info in zipped.infolist() if not info.is_dir()]
     else:
         tarred = files.enter_context(tarfile.TarFile(path))
@@ -85,6 +85,7 @@ def _members(path: Path, files: ExitStack) -> dict[str, Open]:
                 raise BadRecord(f"{path}: member {member.name!r} is a link or a device; pack plain files only")
             if member.isfile():
                 pairs.append((member.name, _from_tar(tarred, member)))
+        _archives.require_end(path, tarred)
     for name, _ in pairs:
         if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts or "\0" in name:
             raise BadRecord(f"{path}: member {name!r} points out of the archive; pack it anew with relative names")

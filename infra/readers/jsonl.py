@@ -70,7 +70,17 @@ def _records(lines: Iterator[bytes], record: Schema, path: Path) -> Iterator[_ro
                 raise BadRecord(f"{path}, row 0: no key is called {missing[0]!r}; correct `record` or the file")
         elif row == 0 and (label is not None or record.columns is not None or not isinstance(found, list)):
             raise BadRecord(f"{path}, row 0: no object with keys; correct `record` or the file")
-        yield _values(found, columns), _label(found, label)
+        if (b"true" in line or b"false" in line) and _has_truth(found, columns):
+            yield "true or false where a number should be", _label(found, label)
+        else:
+            yield _values(found, columns), _label(found, label)
+
+
+def _has_truth(found: Any, columns: tuple[str, ...] | None) -> bool:
+    """Whether there is true or false among the values, which NumPy takes for 1 and 0."""
+    if isinstance(found, dict):
+        return any(_has_truth(found.get(key), None) for key in columns or ())
+    return any(_has_truth(item, None) for item in found) if isinstance(found, list) else isinstance(found, bool)
 
 
 def _label(found: Any, label: str | None) -> str | None:

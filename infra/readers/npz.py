@@ -18,7 +18,7 @@ import numpy as np
 
 from data_catalog.errors import BadRecord
 from data_catalog.nouns import Schema
-from infra.readers import Block, _arrays, whole
+from infra.readers import Block, _archives, _arrays, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def read(path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
     Raises:
         BadRecord: not an `.npz` file, no such array, a wrong shape, or labels of another length.
     """
-    with whole(path, "an .npz file"), zipfile.ZipFile(path) as archive:
+    with whole(path, "an .npz file"), _archives.zipped(path) as archive:
         first_row = 0
         for name, label in pairs([info.filename for info in archive.infolist()], record, path):
             with ExitStack() as members:

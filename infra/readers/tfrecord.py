@@ -132,13 +132,7 @@ def write_example(path: Path, x: NDArray[np.generic], labels: NDArray[np.str_] |
     """A file with `x` (n, ...) and perhaps labels, and its schema."""
     with path.open("wb") as file:
         for row, values in enumerate(x):
-            features = {"x": _message(2, _message(1, values.astype("<f4").tobytes()))}
-            if x.dtype.kind != "f":
-                features = {"x": _message(3, _message(1, b"".join(map(_varint, values.ravel().tolist()))))}
-            if labels is not None:
-                features["label"] = _message(1, _message(1, str(labels[row]).encode()))
-            entries = [_message(1, _message(1, name.encode()) + _message(2, made)) for name, made in features.items()]
-            frame(file, _message(1, b"".join(entries)))
+            frame(file, example({"x": values} | ({} if labels is None else {"label": str(labels[row]).encode()})))
     return Schema(shape=x.shape[1:], dtype=x.dtype.name, label=None if labels is None else "label")
 
 
@@ -146,6 +140,20 @@ def frame(file: IO[bytes], data: bytes) -> None:
     """Write one record of a TFRecord file."""
     head = struct.pack("<Q", len(data))
     file.write(head + struct.pack("<I", masked_crc(head)) + data + struct.pack("<I", masked_crc(data)))
+
+
+def example(features: dict[str, bytes | NDArray[np.generic]]) -> bytes:
+    """The bytes of a `tf.train.Example`: bytes, floats as float32, integers as int64."""
+    entries = b""
+    for name, values in features.items():
+        if isinstance(values, bytes):
+            made = _message(1, _message(1, values))
+        elif values.dtype.kind == "f":
+            made = _message(2, _message(1, values.astype("<f4").tobytes()))
+        else:
+            made = _message(3, _message(1, b"".join(map(_varint, values.ravel().tolist()))))
+        entries += _message(1, _message(1, name.encode()) + _message(2, made))
+    return _message(1, entries)
 
 
 def _message(number: int, data: bytes) -> bytes:

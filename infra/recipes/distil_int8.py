@@ -14,7 +14,7 @@ import numpy as np
 
 from data_catalog.errors import ModelRefused
 from infra.recipes import Made, TrainingData, import_tensorflow
-from infra.recipes._training import convolutional_net, train
+from infra.recipes._training import network, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Ma
         )
     tf = import_tensorflow()
     tf.keras.utils.set_random_seed(seed)
-    net = convolutional_net(data.train.x.shape[1:], settings["filters"], 1, 0, data.classes)
+    net = network(data.train.x.shape[1:], settings["filters"], 1, 0, data.classes)
     heat, hard = float(settings["temperature"]), float(settings["hard"])
     cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.recipes import Made, TrainingData, import_tensorflow
-from infra.recipes._training import convolutional_net, train
+from infra.recipes._training import network, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Ma
     tf = import_tensorflow()
     tf.keras.utils.set_random_seed(seed)
     shape = data.train.x.shape[1:]
-    net = convolutional_net(shape, settings["filters"], 2, int(settings["units"]), data.classes)
+    net = network(shape, settings["filters"], 2, int(settings["units"]), data.classes)
     cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     train(net, data.train.x, data.train.y, settings, seed, lambda _, y, logits: cross_entropy(y, logits), "teacher")
     return Made(saved_model(net, data.train.x.dtype.name), "saved_model.tar", net)

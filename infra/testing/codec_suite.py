@@ -217,6 +217,14 @@ def check_safe_in_threads(codec: Codec) -> None:
         assert list(threads.map(there_and_back, data)) == data
 
 
+def check_works_on_the_calling_thread(codec: Codec) -> None:
+    """Threads of its own would take cores that other shards have, and hide its cost from the trials."""
+    plain = np.random.default_rng(9).integers(0, 9, 1 << 18).astype(np.uint8).tobytes()
+    begun, all_begun = time.thread_time(), time.process_time()
+    codec.decompress(codec.compress(plain, Tensor(0, (256, 32, 32, 1), "uint8")), len(plain))
+    assert time.thread_time() - begun > 0.5 * (time.process_time() - all_begun) - 0.005
+
+
 def check_a_damaged_shard_is_named(codec: Codec) -> None:
     """Through `shards.unpack`, which finds codecs by name, each damage is a CorruptObject with its name."""
     name = next((name for name in CODECS.names() if CODECS.get(name) is codec), None)
@@ -244,5 +252,6 @@ CHECKS = (
     check_another_size_than_promised_is_refused,
     check_bombs_do_not_go_off,
     check_safe_in_threads,
+    check_works_on_the_calling_thread,
     check_a_damaged_shard_is_named,
 )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import psutil
 import pytest
 
 from data_catalog.nouns import Plan
 from infra import keys, ledger
-from tests.homes import Home
+from tests.homes import Home, small_disk
 
 pytestmark = pytest.mark.e2e
 
@@ -181,20 +178,6 @@ def test_labels_that_the_model_does_not_know(quick_run, up_home, tmp_path):
         up_home, "run", "--model", "quick", "--dataset", "strange", "--catalog", str(tmp_path), code=2,
         says=("'seven'", "no class of model quick", "record.label"),
     )  # fmt: skip
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A disk of that size at the folder, as `mount` writes sizes."""
-    folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"needs root to mount a small disk ({mounted.stderr.strip()})")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_disk_too_small_to_begin(tmp_path):

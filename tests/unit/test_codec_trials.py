@@ -31,7 +31,7 @@ def odd_codecs(tmp_path, monkeypatch):
     )
     (tmp_path / "slow_codec.py").write_text(
         "import time\nseen = []\n"
-        "def compress(data, tensor=None):\n    seen.append(len(data))\n    time.sleep(len(data) / 1e6)\n    return data[: len(data) // 2] + bytes(4)\n"
+        "def compress(data, tensor=None):\n    seen.append(len(data))\n    end = time.thread_time() + len(data) / 1e6\n    while time.thread_time() < end:\n        pass\n    return data[: len(data) // 2] + bytes(4)\n"
         "def decompress(data, size):\n    return whole[:size]\nwhole = b''\n"
     )
     info = tmp_path / "odd-1.0.dist-info"
@@ -81,3 +81,10 @@ def test_the_choice_is_the_least_of_the_slowest_steps():
     assert codec_trials.choose(trials, 5e5).codec == "slow-back"
     assert codec_trials.choose(trials, 2e6).codec == "raw"
     assert codec_trials.choose(trials, 2e6, unpacking_cores=4).codec == "slow-back"
+
+
+def test_of_codecs_that_are_alike_the_one_with_less_work_is_chosen():
+    heavy = CodecTrial(codec="heavy", ratio=5, compress_bytes_per_second=1e7, decompress_bytes_per_second=1e8)
+    light = CodecTrial(codec="light", ratio=4.9, compress_bytes_per_second=1e8, decompress_bytes_per_second=1e8)
+    weak = CodecTrial(codec="weak", ratio=4.5, compress_bytes_per_second=1e9, decompress_bytes_per_second=1e9)
+    assert codec_trials.choose([heavy, light, weak], 1e5).codec == "light"

@@ -76,6 +76,8 @@ def test_a_tone_has_its_amplitude_at_its_frequency():
     assert channels.shape == (2, 33, 1)
     np.testing.assert_allclose(channels[:, [8, 20], 0].diagonal(), 10 * np.log10([1, 6.25]), atol=1e-4)
     assert apply("fft", np.zeros((1, 8)), scale="log").min() == -120
+    bands = apply("fft", x, scale="power", bands=4)  # of 8, 8, 8 and 9 frequencies
+    np.testing.assert_allclose(bands, [[9 / 8, 1 / 8, 0, 0], [0, 0, 6.25 / 8, 0]], atol=1e-9)
 
 
 @pytest.mark.parametrize("by", ["value", "channel", "all"])

@@ -1,0 +1,111 @@
+"""The data plane: codecs, and the right one for each link.
+
+    python -m benchmarks.data [part ...]
+
+A part is a module's function that returns `Measured`; all parts together make one record and one block of the page.
+With names of parts only those run, and nothing is recorded.
+
+- `codecs`: ratio and speed of every codec on one core, on images, float tensors and a sensor series;
+- `links`: shards delivered through the local S3 store over links of 1, 10, 100 and 1000 Mbit/s:
+  `codec_over_best_worst_link` is the time with the planner's choice over that with the best fixed codec, on the link
+  where that ratio is the worst.
+
+The local store is kept in `.cloudedge/bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import _codecs
+from benchmarks._link import limited
+from benchmarks._results import ROOT, Target, commit, table, write
+from infra.settings import read_settings
+from infra.stack import using_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOME = ROOT / ".cloudedge" / "bench"
+LINKS = (1, 10, 100, 1000)  # Mbit/s
+WORST = "codec_over_best_worst_link"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a part found: metrics, those of them that have a target, and Markdown below the table."""
+
+    metrics: dict[str, float | None]
+    targets: dict[str, Target] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Measure, print and record."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS)}; none: all of them")
+    arguments.add_argument("--link", type=int, help=argparse.SUPPRESS)  # in a process of its own, over that link
+    found = arguments.parse_args()
+    if found.link:
+        print(json.dumps(_codecs.deliveries(found.link)))
+        return
+    if unknown := [name for name in found.parts if name not in PARTS]:
+        arguments.error(f"no part is called {unknown[0]!r}; known: {', '.join(PARTS)}")
+    measured = commit()
+    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):  # always the local store
+        os.environ.pop(name, None)
+    os.environ |= {"CLOUDEDGE_HOME": str(HOME), "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # and no Prefect server
+    metrics: dict[str, float | None] = {}
+    targets: dict[str, Target] = {}
+    lines: list[str] = []
+    with using_stack(read_settings()):
+        for name in found.parts or PARTS:
+            say(name)
+            part = PARTS[name]()
+            metrics |= part.metrics
+            targets |= part.targets
+            lines += [*part.lines, ""]
+    if not found.parts:
+        write("data", metrics, targets, lines[:-1], measured)
+    print("\n".join([*table(metrics, targets), "", *lines]))
+
+
+def say(text: str) -> None:
+    """Tell what is being measured, on standard error."""
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def codecs() -> Measured:
+    """Every codec on three kinds of real and made shards."""
+    return Measured({}, lines=_codecs.tables())
+
+
+def links() -> Measured:
+    """Deliveries over each link, in a process of its own, whose store is at the other end of the link."""
+    found: list[dict[str, Any]] = []
+    for rate in LINKS:
+        say(f"link of {rate} Mbit/s")
+        with limited(os.environ["AWS_ENDPOINT_URL"], rate) as url:
+            command = [sys.executable, "-m", "benchmarks.data", "--link", str(rate)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"AWS_ENDPOINT_URL": url}
+            )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"the link of {rate} Mbit/s failed:\n{done.stderr[-4000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    ratios = {f"codec_over_best_{link['megabits']}_mbit": link["over_best"] for link in found}
+    return Measured(
+        {WORST: max(ratios.values()), **ratios}, {WORST: Target(1.1, at_least=False)}, _codecs.delivery_lines(found)
+    )
+
+
+PARTS: dict[str, Callable[[], Measured]] = {"codecs": codecs, "links": links}
+
+if __name__ == "__main__":
+    main()
