@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_catalog.errors import CorruptObject, KeyMissing, UnknownName
 from data_catalog.nouns import Dataset, Profile, Site, VariantCard, VariantSpeed
 from infra import keys, ledger, shards, storage
+from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 from infra.security import pairs, rotation, sealing
 from infra.security.access import Keyring
@@ -26,6 +28,7 @@ from tasks.infer_shards import infer_shards
 from tasks.order_escalations import order_escalations
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
+from tasks.write_report import _gallery
 
 pytestmark = pytest.mark.integration
 
@@ -159,6 +162,7 @@ def bench(s3, linear, made_before, tmp_path, monkeypatch, request):
     """A fresh dataset and a fresh home of the sites."""
     for name, value in (s3 | {"CLOUDEDGE_HOME": str(tmp_path / "home")}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(CODECS, "names", lambda: ["zstd"])  # else what is quickest today names the objects
     storage.open_store.cache_clear()
     store = storage.open_store()
     for key in store.keys("sites") + store.keys(keys.DATA_KEYS):
@@ -357,6 +361,24 @@ def test_a_public_dataset_has_no_keys_and_no_encrypted_object(bench):
     assert bench.store.keys(keys.DATA_KEYS) == []
     assert [key for key in bench.store.keys("sites") if key.endswith(".pem")] == []
     assert not list(bench.home.rglob("*.pem"))
+
+
+def test_of_a_rejected_record_only_its_place_is_stored(bench):
+    record = {"shape": [PIXELS], "dtype": "uint8", "high": 254}
+    bench = bench(record=record, on_bad_record="quarantine")
+    bench.run()
+    rejects = bench.store.keys(f"datasets/{bench.dataset.name}/quarantine")
+    assert len(rejects) == 2
+    for key in rejects:
+        table = pq.read_table(io.BytesIO(bench.store.get(key)))
+        assert table.num_rows > 0
+        assert table["values"].null_count == table.num_rows
+        assert not any(character.isdigit() for reason in table["reason"].to_pylist() for character in reason)
+
+
+def test_the_report_shows_no_picture_of_a_restricted_record():
+    escalation = SimpleNamespace(key=keys.escalation("ab" * 32, "zstd", encrypted=True))
+    assert _gallery(None, SimpleNamespace(shown=[SimpleNamespace(escalation=escalation)])) == []
 
 
 def test_a_dataset_that_becomes_restricted_is_encrypted_by_the_next_run(bench):
