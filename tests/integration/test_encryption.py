@@ -29,6 +29,7 @@ from tasks.order_escalations import order_escalations
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
 from tasks.write_report import _gallery
+from tests.homes import Home
 
 pytestmark = pytest.mark.integration
 
@@ -469,3 +470,26 @@ def test_the_list_names_sites_and_who_can_open_what(bench):
         ("edge-2",),
     ]
     assert all(bench.dataset.name in key.what for key in data_keys)
+
+
+def test_the_commands_say_what_they_did(bench, s3):
+    bench = bench(has_pairs=False)
+    home = Home(bench.home, s3)
+    assert "no site has keys" in home.call("keys", "list").stdout
+    receipts, _ = bench.run()
+    escalated = [e.key for r in receipts for e in r.escalated]
+    out = home.call("keys", "list").stdout
+    for words in (
+        "cloud, edge-1",
+        "cloud, edge-2",
+        f"shards of {bench.dataset.name}, source edge-1",
+        "on this machine",
+    ):
+        assert words in " ".join(out.split()), out
+    assert home.call("keys", "rotate", "cloud").stdout == "cloud has a new key pair; data keys wrapped to it: 2\n"
+    assert all(opens(bench, "cloud", key) for key in escalated)
+    assert home.call("keys", "shred", "cloud").stdout == "cloud has no keys any more; data keys that it could open: 2\n"
+    assert not any(opens(bench, "cloud", key) for key in escalated)
+    error = home.call("keys", "rotate", "cloud", code=2).stderr
+    assert error.startswith("cloudedge: no site with keys is called 'cloud'")
+    assert error.count("\n") == 1
