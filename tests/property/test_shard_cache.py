@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -91,6 +91,22 @@ class Cache(RuleBasedStateMachine):
 
 TestCache = Cache.TestCase
 TestCache.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(room=st.integers(1, 4), steps=st.lists(st.tuples(st.sampled_from(("put", "get")), NAMES), max_size=40))
+def test_the_least_recently_used_leaves_first(room, steps):
+    """Entries of one size: who is left is who was read or written last."""
+    used: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        for what, key in steps:
+            if what == "put":
+                shard_cache.put(Path(name), key, b"10 bytes..", room * (HEAD + 10))
+            else:
+                assert (shard_cache.get(Path(name), key) is not None) == (key in used)
+            if what == "put" or key in used:
+                used = [*(each for each in used if each != key), key][-room:]
+        assert {path.name for path in Path(name).iterdir()} == {key.rpartition("/")[2] for key in used}
 
 
 class CountingStore:
