@@ -135,7 +135,7 @@ class Judge:
         guarded = target.guarded is None or (
             in_place and all(any(first <= i < end for first, end in target.guarded) for i in changed)
         )
-        whole_records = target.plug_in == "tfrecord" and not rejected and set(rows) <= set(truth or [])
+        whole_records = target.plug_in == "tfrecord" and set(rows) - {None} <= set(truth or [])
         if guarded and not whole_records:
             return "silent"
         return "quarantined" if rejected else "undetectable"
