@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infra.regrouping import Rows
     from infra.transforms import Regrouped, TransformPlugin
 
+    Piece = Block | Callable[[], Block]
     Step = tuple[Transform, TransformPlugin]
 
 FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
@@ -138,17 +139,26 @@ def read_records(
     reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     before, making, after = _steps(dataset)
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
-    read = reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
-    read = read if dataset.on_bad_record == "quarantine" else strict(read, path)
-    blocks: Iterator[Rows] = (_own_rows(source, block, quarantine) for block in read)
+    read: Iterator[Piece] = getattr(reader, "pieces", reader.read)(
+        path, dataset.record, max(1, BLOCK_BYTES // row_bytes)
+    )
+    prepare = partial(_records, dataset, source, after, frozenset(splits), training)
+    in_turn = dataset.on_bad_record == "quarantine"  # the rejected are listed in their order
+
+    def load(piece: Piece) -> Rows:
+        block = piece() if callable(piece) else piece
+        if not in_turn:
+            (block,) = strict([block], path)
+        return _own_rows(source, block, quarantine)
+
     if making:
         spec, step = making
-        ready = map_stream(partial(_before, dataset, before), blocks, threads=threads if before else 1)
-        blocks = regrouped(
-            ready, lambda x, labels: _tried(dataset, spec, lambda: _made(dataset, step, spec, x, labels))
-        )
-    prepare = partial(_records, dataset, source, after, frozenset(splits), training)
-    return map_stream(prepare, blocks, threads=threads)
+        ready = map_stream(lambda piece: _before(dataset, before, load(piece)), read, threads=1 if in_turn else threads)
+        made = regrouped(ready, lambda x, labels: _tried(dataset, spec, lambda: _made(dataset, step, spec, x, labels)))
+        return map_stream(prepare, made, threads=threads)
+    if in_turn:
+        return map_stream(prepare, map(load, read), threads=threads)
+    return map_stream(lambda piece: prepare(load(piece)), read, threads=threads)
 
 
 def _steps(dataset: Dataset) -> tuple[list[Step], Step | None, list[Step]]:

@@ -10,6 +10,7 @@ Arrow guess, and lets a bad cell be one bad record. A line must fit into a block
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from infra.readers import whole
 from infra.readers._records import SHOWN_TEXT, Block, Rejected, as_json, checked, with_labels, with_rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,7 +34,12 @@ MANY_BAD_LINES = 1_000_000  # in a row: they are kept until the next good one
 
 
 def read(path: Path, record: Schema, block_rows: int, delimiter: str) -> Iterator[Block]:
-    """The file's records; see the family's contract.
+    """The file's records; see the family's contract."""
+    return (piece() for piece in pieces(path, record, block_rows, delimiter))
+
+
+def pieces(path: Path, record: Schema, block_rows: int, delimiter: str) -> Iterator[Callable[[], Block]]:
+    """The same, split into lines and cells one after another; what makes numbers of the cells runs in any thread.
 
     Raises:
         BadRecord: not such text, no such column, or a header of another width than the schema.
@@ -83,13 +89,22 @@ def read(path: Path, record: Schema, block_rows: int, delimiter: str) -> Iterato
                 done = 0
                 while done < batch.num_rows:
                     bad = _bad_lines(skipped, row, record, block_rows)
-                    yield from bad
+                    yield from (partial(_as_it_is, block) for block in bad)
                     row += sum(len(block.x) for block in bad)
                     count = min(block_rows, batch.num_rows - done, min(skipped, default=row + block_rows) - row)
                     part = batch.slice(done, count)
-                    yield _block(part, [names[column] for column in wanted], record, path, row)
+                    yield partial(_converted, part, [names[column] for column in wanted], record, path, row)
                     row, done = row + count, done + count
-        yield from _bad_lines(skipped, row, record, block_rows)
+        yield from (partial(_as_it_is, block) for block in _bad_lines(skipped, row, record, block_rows))
+
+
+def _converted(batch: pa.RecordBatch, names: list[str], record: Schema, path: Path, first_row: int) -> Block:
+    with whole(path, "delimited text"):
+        return _block(batch, names, record, path, first_row)
+
+
+def _as_it_is(block: Block) -> Block:
+    return block
 
 
 def _chosen(names: list[str], record: Schema, path: Path) -> tuple[list[int], int | None]:
