@@ -86,11 +86,11 @@ class Judge:
         others = [data for data, other in zip(self._bytes, self._made, strict=True) if other.plug_in != target.plug_in]
         kind, data, in_place = damaged(self._bytes[which], rng, others)
         if data == self._bytes[which]:
-            data += b"\0"
+            data, in_place = data + b"\0", False
         name = f"{target.name}: {kind}"
         if target.kind == "codec":
             return _ended(name, lambda: self._unpacked(target, data))
-        return _ended(name, lambda: self._read(which, kind, data, in_place))
+        return _ended(name, lambda: self._read(which, data, in_place))
 
     def _trapped(self, plug_in: str, path: Path, record: Schema) -> str:
         _, rejected = _rows(plug_in, path, record, most=0)
@@ -100,7 +100,7 @@ class Judge:
         plain = self._plain
         return "unchanged" if _unpack(data, target.plug_in, plain) == plain else "silent"
 
-    def _read(self, which: int, kind: str, data: bytes, in_place: bool) -> str:
+    def _read(self, which: int, data: bytes, in_place: bool) -> str:
         target, truth = self._made[which], self._truth[which]
         source = target.path.parent if target.path.is_file() else target.path
         path = self._folder / "in"
@@ -128,8 +128,8 @@ class Judge:
         guarded = target.guarded is None or (
             in_place and all(any(first <= i < end for first, end in target.guarded) for i in changed)
         )
-        cut_between_records = target.plug_in == "tfrecord" and kind == "cut" and rows == (truth or [])[: len(rows)]
-        if guarded and not cut_between_records:
+        whole_records = target.plug_in == "tfrecord" and not rejected and set(rows) <= set(truth or [])
+        if guarded and not whole_records:
             return "silent"
         return "quarantined" if rejected else "undetectable"
 

@@ -12,7 +12,8 @@ process with limits on memory and time, as a dataset with `on_bad_record: quaran
 - `unchanged`: the data of the valid file, because the damage lay where it means nothing;
 - `undetectable`: other data, in a format that carries no checksum where the damage lay. That is every change of a
   value in CSV, TSV, JSON Lines, NPY, IDX, TIFF, JPEG, DICOM, Arrow IPC and in Parquet's headers and footer; a
-  changed label in the name of a tar's member; and a cut exactly between two records of a TFRecord file.
+  changed label in the name of a tar's member; and whole records that a TFRecord file lost or has
+  twice, as one that was cut between two records.
 
 These must not happen, and are counted as metrics:
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from infra.storage import Store
 
 SHOWN = 12  # digits of an id
+WIDE = 200  # columns where nobody looks
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def show() -> None:
     if not sites and not data_keys:
         sys.stdout.write("no site has keys: they are made when a restricted dataset is run\n")
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     table = Table(title="sites", title_justify="left", box=None, pad_edge=False)
     for name in ("site", "key pair", "private key", "data keys"):
         table.add_column(name)
@@ -48,6 +49,8 @@ def show() -> None:
         here = "on this machine" if site.private_key_here else "not on this machine"
         table.add_row(site.site, site.pair[:SHOWN] or "none", here, f"{site.data_keys}")
     console.print(table)
+    if not data_keys:
+        return
     console.print()
     table = Table(title="data keys", title_justify="left", box=None, pad_edge=False)
     for name in ("key", "of", "can be opened by"):

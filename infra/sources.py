@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from data_catalog.errors import CatalogError
 from infra import keys, storage
 from infra.compute import map_stream
+from infra.lossy import LOSSY, largest_error
 from infra.readers import accepted, choose, strict
 from infra.readers import content_digest as digest_of_file
 from infra.regrouping import regrouped
@@ -49,6 +50,7 @@ class Records:
     x: NDArray[np.generic]
     labels: pa.Array
     splits: NDArray[np.int8] | None  # index into `SPLITS`; None: the dataset has none
+    lossy_error: float = 0.0  # the largest absolute difference that lossy coding made
 
 
 def preprocessing_digest(dataset: Dataset, *, training: bool = False) -> str:
@@ -60,6 +62,8 @@ def preprocessing_digest(dataset: Dataset, *, training: bool = False) -> str:
     """
     loaded = [(t, TRANSFORMS.get(t.name, dataset.name)) for t in dataset.transforms]
     steps = [[t.name, step.VERSION, t.settings] for t, step in loaded if training or kind(step) != "augment"]
+    if lossy := dataset.lossy:
+        steps.append(["lossy", lossy.name, LOSSY.get(lossy.name, _asks(dataset)).VERSION, lossy.settings])
     return keys.digest_of("preprocessing", FORMAT_VERSION, dataset.record.model_dump(mode="json"), steps)
 
 
@@ -217,12 +221,32 @@ def _records(
         y = np.concatenate([y, _transformed(dataset, steps, x[taught], record_hashes(x[taught]))])
         every = np.concatenate([np.arange(len(x)), taught])
         numbers, chosen, labels = numbers[every], chosen[every], None if labels is None else labels[every]
+    y, error = _coded(dataset, y)
     return Records(
         record_ids(source.name, numbers),
         np.ascontiguousarray(y),
         pa.nulls(len(y), pa.string()) if labels is None else _known(labels),
         chosen,
+        error,
     )
+
+
+def _coded(dataset: Dataset, x: NDArray[np.generic]) -> tuple[NDArray[np.generic], float]:
+    """The records after the lossy coding that the dataset asks for, and the largest error that it made."""
+    if dataset.lossy is None:
+        return x, 0.0
+    plug_in = LOSSY.get(dataset.lossy.name, _asks(dataset))
+    try:
+        coded = plug_in.apply(x, **dataset.lossy.settings)
+        return coded, largest_error(x, coded)
+    except (TypeError, ValueError) as error:
+        raise CatalogError(
+            f"dataset {dataset.name}: lossy coding {dataset.lossy.name!r}: {error}; correct `lossy`, or leave it out"
+        ) from error
+
+
+def _asks(dataset: Dataset) -> str:
+    return f"dataset {dataset.name}, key `lossy`"
 
 
 def _transformed(

@@ -45,7 +45,8 @@ def list_keys(store: Store, home: Path) -> tuple[list[SiteKeys], list[DataKey]]:
         public = pairs.published(store, site)
         pair = pairs.pair_id(public) if public else ""
         mine = sum(site in holders for holders in wrapped.values())
-        sites.append(SiteKeys(site, pair, pair in pairs.private_keys(home, site), mine))
+        here = pairs.private_keys(home, site)
+        sites.append(SiteKeys(site, pair, pair in here if pair else bool(here), mine))
     data_keys = [
         DataKey(key_id, access.read_wrapped(store, keys.wrapped_key(key_id, holders[0])).what, tuple(holders))
         for key_id, holders in wrapped.items()

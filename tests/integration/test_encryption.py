@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_catalog.errors import CorruptObject, KeyMissing, UnknownName
 from data_catalog.nouns import Dataset, Profile, Site, VariantCard, VariantSpeed
 from infra import keys, ledger, shards, storage
+from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 from infra.security import pairs, rotation, sealing
 from infra.security.access import Keyring
@@ -26,6 +28,8 @@ from tasks.infer_shards import infer_shards
 from tasks.order_escalations import order_escalations
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
+from tasks.write_report import _gallery
+from tests.homes import Home
 
 pytestmark = pytest.mark.integration
 
@@ -159,6 +163,7 @@ def bench(s3, linear, made_before, tmp_path, monkeypatch, request):
     """A fresh dataset and a fresh home of the sites."""
     for name, value in (s3 | {"CLOUDEDGE_HOME": str(tmp_path / "home")}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(CODECS, "names", lambda: ["zstd"])  # else what is quickest today names the objects
     storage.open_store.cache_clear()
     store = storage.open_store()
     for key in store.keys("sites") + store.keys(keys.DATA_KEYS):
@@ -359,6 +364,24 @@ def test_a_public_dataset_has_no_keys_and_no_encrypted_object(bench):
     assert not list(bench.home.rglob("*.pem"))
 
 
+def test_of_a_rejected_record_only_its_place_is_stored(bench):
+    record = {"shape": [PIXELS], "dtype": "uint8", "high": 254}
+    bench = bench(record=record, on_bad_record="quarantine")
+    bench.run()
+    rejects = bench.store.keys(f"datasets/{bench.dataset.name}/quarantine")
+    assert len(rejects) == 2
+    for key in rejects:
+        table = pq.read_table(io.BytesIO(bench.store.get(key)))
+        assert table.num_rows > 0
+        assert table["values"].null_count == table.num_rows
+        assert not any(character.isdigit() for reason in table["reason"].to_pylist() for character in reason)
+
+
+def test_the_report_shows_no_picture_of_a_restricted_record():
+    escalation = SimpleNamespace(key=keys.escalation("ab" * 32, "zstd", encrypted=True))
+    assert _gallery(None, SimpleNamespace(shown=[SimpleNamespace(escalation=escalation)])) == []
+
+
 def test_a_dataset_that_becomes_restricted_is_encrypted_by_the_next_run(bench):
     bench = bench(sensitivity="public")
     bench.run()
@@ -447,3 +470,26 @@ def test_the_list_names_sites_and_who_can_open_what(bench):
         ("edge-2",),
     ]
     assert all(bench.dataset.name in key.what for key in data_keys)
+
+
+def test_the_commands_say_what_they_did(bench, s3):
+    bench = bench(has_pairs=False)
+    home = Home(bench.home, s3)
+    assert "no site has keys" in home.call("keys", "list").stdout
+    receipts, _ = bench.run()
+    escalated = [e.key for r in receipts for e in r.escalated]
+    out = home.call("keys", "list").stdout
+    for words in (
+        "cloud, edge-1",
+        "cloud, edge-2",
+        f"shards of {bench.dataset.name}, source edge-1",
+        "on this machine",
+    ):
+        assert words in " ".join(out.split()), out
+    assert home.call("keys", "rotate", "cloud").stdout == "cloud has a new key pair; data keys wrapped to it: 2\n"
+    assert all(opens(bench, "cloud", key) for key in escalated)
+    assert home.call("keys", "shred", "cloud").stdout == "cloud has no keys any more; data keys that it could open: 2\n"
+    assert not any(opens(bench, "cloud", key) for key in escalated)
+    error = home.call("keys", "rotate", "cloud", code=2).stderr
+    assert error.startswith("cloudedge: no site with keys is called 'cloud'")
+    assert error.count("\n") == 1

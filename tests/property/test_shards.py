@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data_catalog.errors import ObjectMissing
 from data_catalog.nouns import Dataset
 from infra import keys, ledger, shards, sources, spool, storage
 from tasks.cut_shards import cut_shards
+from tests.stores import FolderStore
 
 pytestmark = pytest.mark.property
 
@@ -41,37 +41,6 @@ def test_how_an_array_lies_in_memory_does_not_change_its_name(x):
     ids = pa.array([str(row) for row in range(len(x))])
     assert shards.encode(ids, np.asfortranarray(x)) == shards.encode(ids, x)
     assert shards.encode(ids[::2], x[::2]) == shards.encode(ids[::2], x[::2].copy())
-
-
-class FolderStore(storage.Store):
-    """Objects as files: the same keys, the same bytes, without a server."""
-
-    def __init__(self, folder) -> None:
-        super().__init__("folder")
-        self.folder = folder
-
-    def get(self, key):
-        if not (self.folder / key).exists():
-            raise ObjectMissing(key)
-        return (self.folder / key).read_bytes()
-
-    def put(self, key, data):
-        (self.folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / key).write_bytes(data)
-
-    def get_file(self, key, path):
-        path.write_bytes(self.get(key))
-
-    def put_file(self, key, path):
-        self.put(key, path.read_bytes())
-
-    def keys(self, prefix):
-        return sorted(
-            path.relative_to(self.folder).as_posix() for path in (self.folder / prefix).rglob("*") if path.is_file()
-        )
-
-    def delete(self, key):
-        (self.folder / key).unlink()
 
 
 @pytest.fixture(scope="module")
