@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench up down clean setup
+.PHONY: run test lint bench bench-data bench-fuzz up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -18,6 +18,12 @@ lint: setup
 
 bench: setup                 ## ratios to rivals and limits; writes benchmarks/results/ and docs/benchmarks.md
 	$(BIN)/python -m benchmarks.throughput
+
+bench-data: setup            ## codecs, links, transfer, encryption, preprocessing, memory
+	$(BIN)/python -m benchmarks.data
+
+bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
+	$(BIN)/python -m benchmarks.fuzz
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 TABLE_PATIENCE = 0.5  # seconds for each codec
 SHARDS = 16  # of a delivery, at least
 SHARD_BYTES = 8 << 20  # at most
-SECONDS = 1.2  # that a delivery over a link should take, at a ratio of 5
-MOST_BYTES = 256 << 20  # of a delivery: a gigabit is more than compression gives on one core
+SECONDS = 1.0  # that a delivery over a link should take, at a ratio of 5
+MOST_BYTES = 128 << 20  # of a delivery: a gigabit is more than compression gives on one core
 ROUNDS = 4
-FINALISTS = 3  # codecs that are delivered in every round, beside the choice; the others in the first
-NEAR = 1.8  # codecs predicted to take longer than so many times the best are not the best
+FINALISTS = 2  # fastest in the first round, and as many by prediction, go through every round; the others do not
+NEAR = 1.5  # codecs predicted to take longer than so many times the best are not the best
 
 
 # --- the table --------------------------------------------------------------------------------------------
@@ -119,13 +120,14 @@ def deliveries(megabits: int) -> dict[str, Any]:
             times[codec].append(deliver(store, plains, codec))
         if not turn:
             first = sorted(near, key=lambda codec: times[codec][0])[:FINALISTS]
-            finalists = [codec for codec in near if codec in {*first, chosen}]
+            likely = sorted(near, key=lambda codec: predicted[codec])[:FINALISTS]
+            finalists = [codec for codec in near if codec in {*first, *likely, chosen}]
     seconds = {codec: min(each) for codec, each in times.items()}
     best = min(seconds, key=lambda codec: seconds[codec])
     return {
         "megabits": megabits, "probed_megabits": link * 8 / 1e6, "bytes": sum(map(len, plains)), "shards": len(plains),
         "chosen": chosen, "best": best, "over_best": seconds[chosen] / seconds[best], "seconds": seconds,
-        "predicted": {codec: predicted[codec] * sum(map(len, plains)) for codec in near},
+        "load": os.getloadavg()[0], "predicted": {codec: predicted[codec] * sum(map(len, plains)) for codec in near},
     }  # fmt: skip
 
 
@@ -177,9 +179,11 @@ def delivery_lines(found: list[dict[str, Any]]) -> list[str]:
             f" {link['best']} | {link['over_best']:.3f} | {others} |"
         )
     return [
-        f"Deliveries of shards of real digits through the local S3 store, over a proxy that lets through no more than the"
-        f" link's rate each way; compress, put, get, and decompress with verification overlap; the best of {ROUNDS}"
-        f" rounds in turns for the choice and the {FINALISTS} others that were the fastest in the first. Codecs that the trials predict to take over {NEAR:g} times as long as the choice are left out.",
+        "Deliveries of shards of real digits through the local S3 store, over a proxy that lets through no more than the"
+        " link's rate each way; compress, put, get, and decompress with verification overlap. Seconds are the best of"
+        f" {ROUNDS} rounds in turns for the choice, the {FINALISTS} fastest of the first round and the {FINALISTS} best by prediction, and of one"
+        f" round for the others; those predicted to take over {NEAR:g} times as long as the choice are left out. While it was"
+        f" measured, {max(link['load'] for link in found):.1f} threads wanted to run on the machine's {os.cpu_count()} cores at the most.",
         "",
         "| link | shards | planner's choice | best | choice over best | seconds |",
         "|---|---|---|---|---|---|",

@@ -102,15 +102,9 @@ def targets(folder: Path) -> list[Target]:
     (folder / "plain").write_bytes(plain)
     for name in CODECS.names():
         path = folder / f"shard.{name}"
-        path.write_bytes(_packed(plain, name))
+        path.write_bytes(shards.pack(plain, name))
         made.append(Target(f"codec {name}", "codec", name, path, None, "", None))
     return made
-
-
-def _packed(plain: bytes, codec: str) -> bytes:
-    """As a shard is packed; a codec that knows numbers is told where they lie."""
-    pack = getattr(shards, "pack", None)
-    return bytes(pack(plain, codec) if pack else CODECS.get(codec).compress(plain))
 
 
 def _variants(x: NDArray[np.uint8], y: NDArray[np.str_]) -> Iterator[tuple[str, str, dict[str, Any], bytes]]:

@@ -12,7 +12,8 @@ process with limits on memory and time, as a dataset with `on_bad_record: quaran
 - `unchanged`: the data of the valid file, because the damage lay where it means nothing;
 - `undetectable`: other data, in a format that carries no checksum where the damage lay. That is every change of a
   value in CSV, TSV, JSON Lines, NPY, IDX, TIFF, JPEG, DICOM, Arrow IPC and in Parquet's headers and footer; a
-  changed label in the name of a tar's member; and a cut exactly between two records of a TFRecord file.
+  changed label in the name of a tar's member; and whole records that a TFRecord file lost or has
+  twice, as one that was cut between two records.
 
 These must not happen, and are counted as metrics:
 
@@ -83,13 +84,14 @@ def explain(outcomes: list[tuple[str, str]], seed: int) -> list[str]:
     ]
 
 
-def fuzz(numbers: Iterable[int], seed: int, workers: int = WORKERS) -> list[tuple[str, str]]:
+def fuzz(numbers: Iterable[int], seed: int, workers: int = WORKERS, seconds: float = SECONDS) -> list[tuple[str, str]]:
     """How the inputs of those numbers end: outcome and detail of each.
 
     Args:
         numbers: of inputs; the lowest are those made by hand.
         seed: of all others.
         workers: processes.
+        seconds: that each input has.
     """
     spawning = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -131,11 +133,11 @@ def fuzz(numbers: Iterable[int], seed: int, workers: int = WORKERS) -> list[tupl
                     outcomes.append(("crash", f"input {number}: the process ended with {process.exitcode}"))
                     start()
             for ours, (process, number, since) in list(working.items()):
-                if ours not in ready and time.monotonic() - since > SECONDS:
+                if ours not in ready and time.monotonic() - since > seconds:
                     del working[ours]
                     process.kill()
                     process.join()
-                    outcomes.append(("hang", f"input {number}: no end in {SECONDS:.0f} s"))
+                    outcomes.append(("hang", f"input {number}: no end in {seconds:.0f} s"))
                     start()
     return outcomes
 

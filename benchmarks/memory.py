@@ -40,28 +40,28 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(prepare(json.loads(sys.argv[1]))))
         return
-    for name, value in measure().items():
-        print(f"{name:16} {value:.3g}")
+    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):  # always the local store
+        os.environ.pop(name, None)
+    os.environ |= {"CLOUDEDGE_HOME": str(ROOT / ".cloudedge" / "bench"), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    with using_stack(read_settings()):
+        for name, value in measure().items():
+            print(f"{name:16} {value:.3g}")
 
 
 def measure() -> dict[str, float]:
-    """Peaks in MiB at each size, and their growth."""
-    os.environ |= {"CLOUDEDGE_HOME": str(ROOT / ".cloudedge" / "bench"), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):
-        os.environ.pop(name, None)
+    """Peaks in MiB at each size, and their growth; the store is that of the settings, and must run."""
     peaks = {}
-    with using_stack(read_settings()):
-        for times in TIMES:
-            with tempfile.TemporaryDirectory(dir=ROOT / ".cloudedge") as folder:
-                job = {"folder": folder, "images": times * LIMIT // int(np.prod(SHAPE)), "times": times}
-                write_source(Path(folder) / "source.npy", job["images"])
-                command = [sys.executable, "-m", "benchmarks.memory", json.dumps(job)]
-                done = subprocess.run(
-                    command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | ALLOCATOR
-                )
-                if done.returncode:
-                    raise SystemExit(f"the limited process failed:\n{done.stderr[-3000:]}")
-                peaks[times] = json.loads(done.stdout.splitlines()[-1])["mib"]
+    for times in TIMES:
+        with tempfile.TemporaryDirectory(dir=read_settings().home) as folder:
+            job = {"folder": folder, "images": times * LIMIT // int(np.prod(SHAPE)), "times": times}
+            write_source(Path(folder) / "source.npy", job["images"])
+            command = [sys.executable, "-m", "benchmarks.memory", json.dumps(job)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | ALLOCATOR
+            )
+            if done.returncode:
+                raise SystemExit(f"the limited process failed:\n{done.stderr[-3000:]}")
+            peaks[times] = json.loads(done.stdout.splitlines()[-1])["mib"]
     return {
         "rss_growth_10x": peaks[10] / peaks[1] - 1,
         "limit_mib": LIMIT / 2**20,

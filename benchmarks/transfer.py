@@ -123,12 +123,14 @@ def measure(rounds: int = ROUNDS) -> dict[str, float]:
     Returns:
         `s3fs_over_obstore`, `boto3_over_obstore` and `store_over_obstore` (geometric means of the four cases; `store`
         is `infra.storage.Store`: s3fs with digests, retries and resumption), `s3fs_over_obstore_worst` (of the
-        cases), `s3fs_cpu_over_obstore` (CPU seconds of this process), and `<client> <case> MiB/s`.
+        cases), `s3fs_cpu_over_obstore` (CPU seconds of this process), `load_average` (at the start: with no core to spare
+        the CPU decides), and `<client> <case> MiB/s`.
 
     The bucket and its credentials come from the settings; the server must run.
     """
     bucket = read_settings().required_bucket()
     clients = {name: make(bucket) for name, make in CLIENTS.items()}
+    load = os.getloadavg()[0]
     small, large = os.urandom(SMALL), os.urandom(LARGE)
     for name, client in clients.items():  # connected and imported, and what a client returns is right
         client.put(f"{PREFIX}/{name}/0", small)
@@ -152,6 +154,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, float]:
         **{f"{name}_over_obstore": math.prod(ratios[name]) ** 0.25 for name in clients if name != "obstore"},
         "s3fs_over_obstore_worst": min(ratios["s3fs"]),
         "s3fs_cpu_over_obstore": cpu["s3fs"] / cpu["obstore"],
+        "load_average": load,
         **{
             f"{name} {case} MiB/s": mib[case] / statistics.median(seconds[name, case])
             for case in CASES

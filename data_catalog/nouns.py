@@ -113,6 +113,7 @@ class Dataset(Noun):
     residency: Literal["any", "unsure-rows", "site"] = "any"
     # A record that does not fit the schema stops the run, or is left out and stored with its reason.
     on_bad_record: Literal["fail", "quarantine"] = "fail"
+    lossy: Transform | None = None  # lossy coding of the preprocessed values, only where it is asked for
     # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
     sensitivity: Literal["public", "restricted"] = "public"
 
@@ -306,6 +307,7 @@ class Plan(Noun):
     predicted_site_seconds: dict[str, float]
     predicted_wan_bytes: int
     reasons: dict[str, str]  # by site
+    lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
 
 
 class OrderedShard(Noun):

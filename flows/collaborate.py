@@ -87,7 +87,9 @@ def _run(
             prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
         spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
         with watch.stage("partition", batch.source(source).site):
-            return cut_shards_task(batch, source, prepared.fingerprint, prepared.spool, work, bucket)
+            return cut_shards_task(
+                batch, source, prepared.fingerprint, prepared.spool, work, bucket, prepared.lossy_error
+            )
 
     indexes = side_by_side(prepare, [source.name for source in batch.sources])
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REFERENCE = "zstd"
 PATIENCE = 0.01  # seconds for which a codec is tried
 FIRST_BYTES = 16 << 10  # of the sample that tells how fast a codec is
-ALIKE = 1.04  # times the best codec's time is as good: trials are no more exact
+ALIKE = 1.05  # times the time of the best codec is as good: trials are no more exact, and the cores may be busy
 WHOLE = 5  # times the patience may be spent to see the ratio of a whole shard
 SAMPLE_BYTES = 8 << 20  # of a shard that `first_shard` makes
 TIMES = 5  # the best of so many, if they are quick

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from data_catalog.errors import SettingError, SiteFailed
 
@@ -67,7 +67,7 @@ def map_stream(function: Callable[[Block], Done], blocks: Iterable[Block], *, th
         threads: how many blocks are computed at a time.
 
     Raises:
-        Exception: what `function` or `blocks` raised; no later answer is given.
+        Exception: what `function` or `blocks` raised first, in the order of the blocks, after the answers before it.
     """
     if threads == 1:
         yield from map(function, blocks)
@@ -76,12 +76,22 @@ def map_stream(function: Callable[[Block], Done], blocks: Iterable[Block], *, th
 
     source, size = iter(blocks), ROUND * threads
 
-    def one_round(waiting: list[Block]) -> tuple[list[Done], list[Block]]:
-        def run(number: int) -> Done:
-            return function(waiting[number])
+    broken: list[Exception] = []  # what ended the reading
+
+    def one_round(waiting: list[Block]) -> tuple[list[tuple[Done | None, Exception | None]], list[Block]]:
+        def run(number: int) -> tuple[Done | None, Exception | None]:
+            try:
+                return function(waiting[number]), None
+            except Exception as error:
+                return None, error
 
         def read() -> list[Block]:
-            return list(islice(source, size))
+            following: list[Block] = []
+            try:
+                following.extend(islice(source, 0 if broken else size))
+            except Exception as error:
+                broken.append(error)
+            return following
 
         graph = {"next": (read,)} | {f"block-{number}": (run, number) for number in range(len(waiting))}
         following, *answers = get(graph, list(graph), pool=pool)
@@ -93,9 +103,14 @@ def map_stream(function: Callable[[Block], Done], blocks: Iterable[Block], *, th
             answers, following = running.result()
             if following:
                 running = ahead.submit(one_round, following)
-            yield from answers
+            for answer, error in answers:
+                if error:
+                    raise error
+                yield cast("Done", answer)
             if not following:
-                return
+                break
+    if broken:
+        raise broken[0]
 
 
 def _in_threads(

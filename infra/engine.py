@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
-from infra import cascade, keys, ledger, memory, pipeline, shards, sites
+from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 from infra.security.access import Keyring
@@ -27,6 +27,7 @@ from infra.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -46,6 +47,17 @@ class Block:
     escalation: EscalationOrder | None
     shards: tuple[OrderedShard, ...]
     store: Store
+    home: Path | None = None  # with the site's folder; None: as the settings say where the block runs
+
+    @property
+    def folder(self) -> Path:
+        """The site's own folder."""
+        return (self.home or read_settings().home) / "sites" / self.site
+
+    def read(self, shard: OrderedShard) -> tuple[bytes, int]:
+        """A shard's packed bytes, and how many of them the store had to send; see `shard_cache.read_shard`."""
+        most = read_settings().shard_cache_bytes
+        return shard_cache.read_shard(self.store, shard, self.folder / "shards", most)
 
 
 class Predictors:
@@ -126,8 +138,7 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
     memory.give_back_large_blocks()
     if predictors is None:
-        folder = read_settings().home / "sites" / block.site
-        model, crossed = sites.cached_model(block.store, block.card, folder)
+        model, crossed = sites.cached_model(block.store, block.card, block.folder)
         account["bytes_in"] += crossed
         account["wan_in"] += crossed
         predictors = Predictors(block.card, model, block.batch, 1)
@@ -136,14 +147,14 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
     escalated: list[Escalated] = []
 
     def fetch(shard: OrderedShard) -> _Work:
-        packed = block.store.get(shard.key)
-        account["bytes_in"] += len(packed)
-        account["wan_in"] += 0 if shard.local else len(packed)
+        packed, crossed = block.read(shard)
+        account["bytes_in"] += crossed
+        account["wan_in"] += 0 if shard.local else crossed
         return _Work(shard, packed)
 
     def decompress(work: _Work) -> _Work:
         shard = work.shard
-        plain = _unpack(ring, shard, work.packed)
+        plain = _unpack(block, ring, shard, work.packed)
         work.ids, work.x = shards.decode(plain)
         work.packed = b""
         if len(work.x) != shard.rows or work.x.shape[1:] != block.card.shape or work.x.dtype != block.card.dtype:
@@ -191,10 +202,17 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
     )
 
 
-def _unpack(ring: Keyring, shard: OrderedShard, packed: bytes) -> bytes:
-    """The Arrow bytes of a stored shard, decrypted if need be."""
-    packed = ring.open(shard.key, packed) if keys.is_encrypted(shard.key) else packed
-    return shards.unpack(packed, shard.codec, shard.bytes, shard.digest, shard.key)
+def _unpack(block: Block, ring: Keyring, shard: OrderedShard, packed: bytes) -> bytes:
+    """The Arrow bytes of a stored shard, decrypted if need be, and verified.
+
+    One that was damaged in the store already is not kept on the disk.
+    """
+    try:
+        packed = ring.open(shard.key, packed) if keys.is_encrypted(shard.key) else packed
+        return shards.unpack(packed, shard.codec, shard.bytes, shard.digest, shard.key)
+    except CorruptObject:
+        shard_cache.drop(block.folder / "shards", shard.key)
+        raise
 
 
 def _sealed(ring: Keyring, order: EscalationOrder | None, key: str, data: bytes) -> bytes:
@@ -252,10 +270,10 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
         result = ledger.read_result(data, key)
         packed = ledger.packed_in(result)
         if not _is_packed(ring, order, shard, packed):
-            data = block.store.get(shard.key)
-            account["bytes_in"] += len(data)
-            account["wan_in"] += 0 if shard.local else len(data)
-            ids, x = shards.decode(_unpack(ring, shard, data))
+            data, crossed = block.read(shard)
+            account["bytes_in"] += crossed
+            account["wan_in"] += 0 if shard.local else crossed
+            ids, x = shards.decode(_unpack(block, ring, shard, data))
             packed, data = _pack_unsure(order, ids, x, result["confidence"].to_numpy())
             if packed and data:
                 escalation = _escalated(order, shard, packed)

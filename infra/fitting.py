@@ -39,7 +39,7 @@ def fitted(dataset: Dataset, work: Path, store: Store) -> Dataset:
     for at, spec in enumerate(dataset.transforms):
         if not needs_fit(spec, dataset):
             continue
-        before = dataset.model_copy(update={"transforms": dataset.transforms[:at]})
+        before = dataset.model_copy(update={"transforms": dataset.transforms[:at], "lossy": None})
         key = keys.statistics(dataset.name, _name(before, spec, work))
         try:
             statistics = _read(store, key)

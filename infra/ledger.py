@@ -142,10 +142,17 @@ def read_result(data: bytes, key: str) -> pa.Table:
     return table
 
 
-def write_index(shards: Sequence[Shard], fingerprint: str, trials: Sequence[CodecTrial]) -> bytes:
-    """The Parquet bytes of a source's shard index; its metadata says what it was cut from, and the codec trials."""
+def write_index(
+    shards: Sequence[Shard], fingerprint: str, trials: Sequence[CodecTrial], lossy_error: float = 0.0
+) -> bytes:
+    """The Parquet bytes of a source's shard index.
+
+    Its metadata say what it was cut from, the codec trials, and the largest error of lossy coding.
+    """
     columns = {name: [getattr(shard, name) for shard in shards] for name in INDEX.names}
     metadata = {"fingerprint": fingerprint, "trials": json.dumps([trial.model_dump() for trial in trials])}
+    if lossy_error:
+        metadata["lossy_error"] = repr(float(lossy_error))
     return parquet(pa.table(columns, INDEX).replace_schema_metadata(metadata))
 
 
@@ -156,6 +163,7 @@ class Index:
     shards: tuple[Shard, ...]
     fingerprint: str
     trials: tuple[CodecTrial, ...]
+    lossy_error: float = 0.0
 
 
 def read_index(data: bytes, key: str) -> Index:
@@ -171,6 +179,7 @@ def read_index(data: bytes, key: str) -> Index:
             shards=tuple(Shard(**row) for row in table.to_pylist()),
             fingerprint=metadata[b"fingerprint"].decode(),
             trials=tuple(CodecTrial(**trial) for trial in json.loads(metadata[b"trials"])),
+            lossy_error=float(metadata.get(b"lossy_error", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptObject(f"{key} is not a shard index; delete that object and run again") from error

@@ -9,6 +9,7 @@
 | `PREFECT_API_URL` | a Prefect server; with it, no local one is started | local server |
 | `PREFECT_API_AUTH_STRING`, `PREFECT_API_KEY`, ... | as Prefect reads them | |
 | `CLOUDEDGE_DASK` | address of a Dask scheduler | threads in the process |
+| `CLOUDEDGE_SHARD_CACHE_MIB` | how much of a site's disk may keep shards that crossed its link; 0: none | 1024 |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 """
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+SHARD_CACHE_MIB = 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the environment says, read once by `read_settings`."""
@@ -36,6 +40,7 @@ class Settings:
     prefect_api_auth: str | None = None
     dask_address: str | None
     catalog_folders: tuple[Path, ...]
+    shard_cache_bytes: int = SHARD_CACHE_MIB << 20
 
     def required_bucket(self) -> str:
         """The bucket's name.
@@ -66,6 +71,11 @@ def read_settings() -> Settings:
         )
     if bucket and len(bucket) < 3:
         raise SettingError(f"CLOUDEDGE_BUCKET={bucket!r} is too short; S3 bucket names have at least 3 letters")
+    cache = env.get("CLOUDEDGE_SHARD_CACHE_MIB") or str(SHARD_CACHE_MIB)
+    if not (cache.isascii() and cache.isdigit()):
+        raise SettingError(
+            f"CLOUDEDGE_SHARD_CACHE_MIB={cache!r} is no whole number of MiB; write e.g. 2048, or 0 for none"
+        )
     home = Path(env.get("CLOUDEDGE_HOME") or Path.home() / ".local/share/cloudedge").expanduser().absolute()
     return Settings(
         home=home,
@@ -75,6 +85,7 @@ def read_settings() -> Settings:
         prefect_api_auth=env.get("PREFECT_API_AUTH_STRING") or None,
         dask_address=env.get("CLOUDEDGE_DASK") or None,
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
+        shard_cache_bytes=int(cache) << 20,
     )
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from data_catalog.errors import CatalogError
 from infra import keys, storage
 from infra.compute import map_stream
+from infra.lossy import LOSSY, largest_error
 from infra.readers import accepted, choose, strict
 from infra.readers import content_digest as digest_of_file
 from infra.regrouping import regrouped
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from infra.regrouping import Rows
     from infra.transforms import Regrouped, TransformPlugin
 
+    Piece = Block | Callable[[], Block]
     Step = tuple[Transform, TransformPlugin]
 
 FORMAT_VERSION = 1  # raised when the shards' bytes change for the same records
@@ -48,6 +50,7 @@ class Records:
     x: NDArray[np.generic]
     labels: pa.Array
     splits: NDArray[np.int8] | None  # index into `SPLITS`; None: the dataset has none
+    lossy_error: float = 0.0  # the largest absolute difference that lossy coding made
 
 
 def preprocessing_digest(dataset: Dataset, *, training: bool = False) -> str:
@@ -59,6 +62,8 @@ def preprocessing_digest(dataset: Dataset, *, training: bool = False) -> str:
     """
     loaded = [(t, TRANSFORMS.get(t.name, dataset.name)) for t in dataset.transforms]
     steps = [[t.name, step.VERSION, t.settings] for t, step in loaded if training or kind(step) != "augment"]
+    if lossy := dataset.lossy:
+        steps.append(["lossy", lossy.name, LOSSY.get(lossy.name, _asks(dataset)).VERSION, lossy.settings])
     return keys.digest_of("preprocessing", FORMAT_VERSION, dataset.record.model_dump(mode="json"), steps)
 
 
@@ -134,17 +139,26 @@ def read_records(
     reader = choose(dataset.format, source.uri, f"dataset {dataset.name}, key `format`")
     before, making, after = _steps(dataset)
     row_bytes = dataset.record.values * np.dtype(dataset.record.dtype).itemsize
-    read = reader.read(path, dataset.record, max(1, BLOCK_BYTES // row_bytes))
-    read = read if dataset.on_bad_record == "quarantine" else strict(read, path)
-    blocks: Iterator[Rows] = (_own_rows(source, block, quarantine) for block in read)
+    read: Iterator[Piece] = getattr(reader, "pieces", reader.read)(
+        path, dataset.record, max(1, BLOCK_BYTES // row_bytes)
+    )
+    prepare = partial(_records, dataset, source, after, frozenset(splits), training)
+    in_turn = dataset.on_bad_record == "quarantine"  # the rejected are listed in their order
+
+    def load(piece: Piece) -> Rows:
+        block = piece() if callable(piece) else piece
+        if not in_turn:
+            (block,) = strict([block], path)
+        return _own_rows(source, block, quarantine)
+
     if making:
         spec, step = making
-        ready = map_stream(partial(_before, dataset, before), blocks, threads=threads if before else 1)
-        blocks = regrouped(
-            ready, lambda x, labels: _tried(dataset, spec, lambda: _made(dataset, step, spec, x, labels))
-        )
-    prepare = partial(_records, dataset, source, after, frozenset(splits), training)
-    return map_stream(prepare, blocks, threads=threads)
+        ready = map_stream(lambda piece: _before(dataset, before, load(piece)), read, threads=1 if in_turn else threads)
+        made = regrouped(ready, lambda x, labels: _tried(dataset, spec, lambda: _made(dataset, step, spec, x, labels)))
+        return map_stream(prepare, made, threads=threads)
+    if in_turn:
+        return map_stream(prepare, map(load, read), threads=threads)
+    return map_stream(lambda piece: prepare(load(piece)), read, threads=threads)
 
 
 def _steps(dataset: Dataset) -> tuple[list[Step], Step | None, list[Step]]:
@@ -207,12 +221,32 @@ def _records(
         y = np.concatenate([y, _transformed(dataset, steps, x[taught], record_hashes(x[taught]))])
         every = np.concatenate([np.arange(len(x)), taught])
         numbers, chosen, labels = numbers[every], chosen[every], None if labels is None else labels[every]
+    y, error = _coded(dataset, y)
     return Records(
         record_ids(source.name, numbers),
         np.ascontiguousarray(y),
         pa.nulls(len(y), pa.string()) if labels is None else _known(labels),
         chosen,
+        error,
     )
+
+
+def _coded(dataset: Dataset, x: NDArray[np.generic]) -> tuple[NDArray[np.generic], float]:
+    """The records after the lossy coding that the dataset asks for, and the largest error that it made."""
+    if dataset.lossy is None:
+        return x, 0.0
+    plug_in = LOSSY.get(dataset.lossy.name, _asks(dataset))
+    try:
+        coded = plug_in.apply(x, **dataset.lossy.settings)
+        return coded, largest_error(x, coded)
+    except (TypeError, ValueError) as error:
+        raise CatalogError(
+            f"dataset {dataset.name}: lossy coding {dataset.lossy.name!r}: {error}; correct `lossy`, or leave it out"
+        ) from error
+
+
+def _asks(dataset: Dataset) -> str:
+    return f"dataset {dataset.name}, key `lossy`"
 
 
 def _transformed(

@@ -93,7 +93,7 @@ class Store:
             return transfer.download(self._read, key)
 
     def get_start(self, key: str, size: int) -> bytes:
-        """The first `size` bytes of the object, or all if it has fewer; raises as `get` does."""
+        """The first `size` bytes of the object, or all if it has fewer; not compared with its digest; raises as `get`."""
         with translated(key, self.bucket):
             return self._read(key, 0, size).data
 
@@ -129,18 +129,22 @@ class Store:
             if size <= 2 * transfer.PART:
                 self._call("put_object", key, Body=cut(0, size), Metadata={transfer.NOTED: digest})
                 return
-            begun = self._begun.get((key, digest), "")
+            begun = self._begun.pop((key, digest), "")  # taken: of two writers of one content each has its own
             if not begun and kept and kept.exists():
                 of, _, begun = kept.read_text().partition(" ")
                 begun = begun if of == digest else ""
 
             def keep(upload_id: str) -> None:
-                self._begun[key, digest] = upload_id
+                nonlocal begun
+                begun = upload_id
                 if kept:
                     kept.write_text(f"{digest} {upload_id}")
 
-            transfer.upload(self._call, key, cut, size, digest, begun, keep)
-            self._begun.pop((key, digest), None)
+            try:
+                transfer.upload(self._call, key, cut, size, digest, begun, keep)
+            except BaseException:
+                self._begun[key, digest] = begun
+                raise
             if kept:
                 kept.unlink(missing_ok=True)
 

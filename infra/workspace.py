@@ -29,7 +29,7 @@ def workspace(home: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         for old in parent.iterdir():
-            if not _lives(old.name.partition("-")[0]):
+            if not lives(old.name.partition("-")[0]):
                 shutil.rmtree(old, ignore_errors=True)
         folder = parent / tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent)
     except OSError as error:
@@ -40,7 +40,8 @@ def workspace(home: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lives(pid: str) -> bool:
+def lives(pid: str) -> bool:
+    """Whether a process of that number runs on this machine."""
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):

@@ -18,7 +18,13 @@ from infra.spool import Spool
 
 
 def cut_shards(
-    dataset: Dataset, source_name: str, fingerprint: str, spool: Path | None, work: Path, bucket: str
+    dataset: Dataset,
+    source_name: str,
+    fingerprint: str,
+    spool: Path | None,
+    work: Path,
+    bucket: str,
+    lossy_error: float = 0.0,
 ) -> ledger.Index:
     """Cut one source; where there is no spool, the store holds the index already.
 
@@ -33,6 +39,7 @@ def cut_shards(
         spool: the batch; None if nothing has changed since the last run.
         work: the run's own folder on this machine.
         bucket: of the store.
+        lossy_error: the largest that lossy coding made in the batch, for the index.
 
     Returns:
         The source's shards in order, and what each codec did to the first.
@@ -63,9 +70,9 @@ def cut_shards(
     store.put_file(keys.record_index(dataset.name, source_name, fingerprint), records)
     records.unlink()
     trials = codec_trials.measure(shards.encode(*batch.read(0, cut[0].rows)[:2])).tried
-    store.put(index_key, ledger.write_index(cut, fingerprint, trials))
+    store.put(index_key, ledger.write_index(cut, fingerprint, trials, lossy_error))
     store.put(latest, fingerprint.encode())
-    return ledger.Index(tuple(cut), fingerprint, trials)
+    return ledger.Index(tuple(cut), fingerprint, trials, lossy_error)
 
 
 def earlier_sizes(store: storage.Store, latest: str, dataset: str, source: str) -> list[int]:

@@ -69,7 +69,15 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
     def blocks(shards: Sequence[OrderedShard]) -> list[engine.Block]:
         return [
-            engine.Block(order.site, order.card, order.batch, order.escalation, tuple(part), store)
+            engine.Block(
+                order.site,
+                order.card,
+                order.batch,
+                order.escalation,
+                tuple(part),
+                store,
+                None if dask_address else home,
+            )
             for part in cut_blocks(shards, order.threads)
         ]
 

@@ -120,6 +120,7 @@ def plan_placement(
         predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, threshold, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
+        lossy_error=max(index.lossy_error for index in indexes),
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     clouds = [site.name for site in sites if site.tier == "cloud"]

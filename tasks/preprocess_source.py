@@ -5,6 +5,7 @@ Records that do not fit the schema stop it, or go to the store's quarantine, as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +23,14 @@ from infra.security.access import Keyring, shards_of
 class Preprocessed:
     """A source's preprocessed batch: its fingerprint, and its spool if it was not in the store already.
 
-    `quarantined_rows` of the source were left out.
+    `quarantined_rows` of the source were left out; `lossy_error` is the largest that lossy coding made in the spool.
     """
 
     source: str
     fingerprint: str
     spool: Path | None
     quarantined_rows: int = 0
+    lossy_error: float = 0.0
 
 
 def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: str, threads: int = 1) -> Preprocessed:
@@ -63,7 +65,14 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
         work / f"{source.name}-quarantine.parquet", source.uri, restricted=dataset.sensitivity == "restricted"
     )
     blocks = sources.read_records(dataset, source, files[0], dataset.batch, threads=threads, quarantine=left_out.add)
-    rows = spool.write(target, blocks, list(dataset.splits))
+    errors = [0.0]
+
+    def watched() -> Iterator[sources.Records]:
+        for records in blocks:
+            errors[0] = max(errors[0], records.lossy_error)
+            yield records
+
+    rows = spool.write(target, watched(), list(dataset.splits))
     if dataset.on_bad_record == "quarantine":
         left_out.store(store, rejects)
     if not rows:
@@ -73,7 +82,7 @@ def preprocess_source(dataset: Dataset, source_name: str, work: Path, bucket: st
             " check `rows`, `batch` and the schema"
         )
     publish("preprocess", source.site, 1, 1, "sources")
-    return Preprocessed(source.name, fingerprint, target, left_out.rows)
+    return Preprocessed(source.name, fingerprint, target, left_out.rows, errors[0])
 
 
 def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: ledger.Index) -> bool:

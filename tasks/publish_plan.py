@@ -20,8 +20,9 @@ def publish_plan(plan: Plan) -> None:
         }
         for name, why in plan.reasons.items()
     ]
+    lossy = f"; lossy coding changed values by at most {plan.lossy_error:.3g}" if plan.lossy_error else ""
     create_table_artifact(
-        rows, key="plan", description=f"Plan of {plan.run_id}: {plan.predicted_seconds:.2f} s predicted"
+        rows, key="plan", description=f"Plan of {plan.run_id}: {plan.predicted_seconds:.2f} s predicted{lossy}"
     )
 
 

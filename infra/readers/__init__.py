@@ -11,6 +11,8 @@ is empty is no label.
 A reader may also offer:
 
 - `companions(uri, record)`: the other files that belong to one, for formats that keep labels apart;
+- `pieces(path, record, block_rows)`: what `read` gives, each block as a function without arguments that makes it, for
+  formats whose numbers cost more to make than to find; any number of them run at a time, in any order;
 - `SUFFIXES`: how the names of its files end, for datasets that leave `format` out;
 - `HOLDS`: what its format can hold, where that is less than everything, for the conformance suite.
 """

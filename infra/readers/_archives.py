@@ -9,24 +9,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+LONGEST_END = 22 + 65535  # the end record and its comment
+IN_ZIP64 = 65535
+
 
 def zipped(path: Path) -> zipfile.ZipFile:
-    """An open zip file whose directory calls each member as the member calls itself.
+    """An open zip file whose directory has as many members as it says, called as they call themselves.
 
-    Without that, a damaged name would hide a member; `zipfile` compares when one is opened, and no checksum
-    covers it.
+    Without that, damage in the directory, which no checksum covers, would hide a member. `zipfile` compares the
+    names when a member is opened, and the number not at all.
 
     Raises:
-        zipfile.BadZipFile: it is none, or a name is damaged.
+        zipfile.BadZipFile: it is none, or its directory is damaged.
     """
     archive = zipfile.ZipFile(path)
     try:
         for info in archive.infolist():
             archive.open(info).close()
+        _require_number(path, len(archive.infolist()))
     except BaseException:
         archive.close()
         raise
     return archive
+
+
+def _require_number(path: Path, members: int) -> None:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_END))
+        end = file.read()
+    place = end.rindex(b"PK\5\6") + 10
+    said = int.from_bytes(end[place : place + 2], "little")
+    if said not in {members, IN_ZIP64}:
+        raise zipfile.BadZipFile(f"its directory holds {members} members, its end says {said}")
 
 
 def require_end(path: Path, archive: tarfile.TarFile) -> None:

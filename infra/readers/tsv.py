@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from infra.readers import Block, _delimited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -21,6 +21,11 @@ SUFFIXES = (".tsv", ".tsv.gz", ".tsv.bz2", ".tsv.zst")
 def read(path: Path, record: Schema, block_rows: int) -> Iterator[Block]:
     """The file's records; see the family's contract."""
     return _delimited.read(path, record, block_rows, "\t")
+
+
+def pieces(path: Path, record: Schema, block_rows: int) -> Iterator[Callable[[], Block]]:
+    """The same, the making of numbers left to the caller's threads."""
+    return _delimited.pieces(path, record, block_rows, "\t")
 
 
 def companions(uri: str, record: Schema) -> tuple[str, ...]:

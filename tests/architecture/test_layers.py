@@ -124,13 +124,14 @@ def test_plug_in_folders_hold_plug_ins_only():
     """A family's folder is its registry: every file in it that does not begin with `_` is found by name."""
     from infra.codecs import CODECS
     from infra.generators import GENERATORS
+    from infra.lossy import LOSSY
     from infra.placement import RULES
     from infra.readers import READERS
     from infra.recipes import RECIPES
     from infra.runtimes import RUNTIMES
     from infra.transforms import TRANSFORMS
 
-    for registry in (CODECS, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS):
+    for registry in (CODECS, LOSSY, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS):
         folder = ROOT / registry.package.replace(".", "/")
         assert {path.stem for path in folder.glob("[!_]*.py")} <= set(registry.names())
 

@@ -91,7 +91,7 @@ def test_of_a_shared_file_each_source_has_its_own(dataset, tmp_path):
     )
     for i, source in enumerate(shared.sources):
         seen: list = []
-        for _ in sources.read_records(shared, source, tmp_path / "bad.csv", (), seen.extend):
+        for _ in sources.read_records(shared, source, tmp_path / "bad.csv", quarantine=seen.extend):
             pass
         assert [bad.row for bad in seen] == [row for row in BAD if row % 2 == i]
 

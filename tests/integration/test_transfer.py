@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,15 @@ def test_an_upload_that_the_store_forgot_begins_anew(broken, large):
     made.fault = lambda line: None
     store.put("forgotten", large)
     assert store.get("forgotten") == large
+    assert not store._begun
+
+
+def test_writers_of_one_content_do_not_disturb_each_other(broken, large):
+    store, made = broken
+    made.fault = once(r"partNumber=2\b", Fault(cut_up=1000), 2)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: store.put("together", large), range(3)))
+    assert store.get("together") == large
     assert not store._begun
 
 

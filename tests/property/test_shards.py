@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from math import ceil
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from data_catalog.nouns import Dataset
 from infra import keys, ledger, shards, sources, spool, storage
 from tasks.cut_shards import cut_shards
+from tests.stores import FolderStore
 
 pytestmark = pytest.mark.property
 
@@ -46,11 +45,10 @@ def test_how_an_array_lies_in_memory_does_not_change_its_name(x):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store on this disk instead of a server: the same keys, the same bytes."""
-    store = storage.open_store("property-tests")
-    folder = tmp_path_factory.mktemp("store")
-    store._fs = DirFileSystem(str(folder), fsspec.filesystem("file", auto_mkdir=True))
-    return store
+    store = FolderStore(tmp_path_factory.mktemp("store"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "open_store", lambda bucket=None: store)
+        yield store
 
 
 def dataset_of(shard_rows: int, name: str = "made-up") -> Dataset:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_catalog.errors import CatalogError
+from data_catalog.errors import BadRecord, CatalogError
 from data_catalog.nouns import Dataset
 from infra import sources
 from infra.compute import ROUND, map_stream
@@ -62,10 +62,15 @@ def test_a_failure_in_a_block_or_in_the_reading_ends_the_stream(threads):
         yield from range(7)
         raise OSError("reading")
 
-    with pytest.raises(ValueError, match="block 7"):
-        list(map_stream(fails, range(100), threads=threads))
-    with pytest.raises(OSError, match="reading"):
-        list(map_stream(str, breaks(), threads=threads))
+    for stream, error, reason in (
+        (map_stream(fails, range(100), threads=threads), ValueError, "block 7"),
+        (map_stream(int, breaks(), threads=threads), OSError, "reading"),
+        (map_stream(int, map(fails, range(100)), threads=threads), ValueError, "block 7"),
+    ):
+        seen = []
+        with pytest.raises(error, match=reason):
+            seen.extend(stream)
+        assert seen == list(range(7)), "what comes before the failure is given, and nothing after it"
 
 
 def series(path, rows, channels=2):
@@ -143,6 +148,33 @@ def test_a_window_is_named_by_its_first_row_and_stays_when_rows_are_appended(tmp
         np.testing.assert_array_equal(window, x[first : first + 10 : 2])
     if windows is not None:
         np.testing.assert_array_equal(more_windows[: len(ids)], windows)
+
+
+@pytest.mark.parametrize("bad", [{"fail": 0}, {"fail": 3}, {"quarantine": 3}])
+def test_bad_records_are_the_same_ones_with_many_threads(tmp_path, bad, monkeypatch):
+    ((what, every),) = bad.items()
+    lines = [f"{row % 250},{'x' if every and row % 500 == 420 else 1}" for row in range(2000)]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    made_up = dataset([]).model_copy(update={"format": "csv", "on_bad_record": what})
+    made_up = made_up.model_copy(update={"record": type(made_up.record)(shape=(2,), dtype="uint8")})
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 100)
+
+    def outcome(threads):
+        ids, rejected = [], []
+        blocks = sources.read_records(
+            made_up, made_up.sources[0], tmp_path / "x.csv", threads=threads, quarantine=rejected.extend
+        )
+        try:
+            for block in blocks:
+                ids += block.ids.to_pylist()
+        except BadRecord as error:
+            return ids, rejected, str(error)
+        return ids, rejected, ""
+
+    one, many = outcome(1), outcome(4)
+    assert one == many
+    assert len(one[1]) == (4 if what == "quarantine" else 0)
+    assert ("row 420" in one[2]) == (what == "fail" and every > 0)
 
 
 def test_a_batch_never_goes_through_what_is_for_training(tmp_path):

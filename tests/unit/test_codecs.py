@@ -16,7 +16,17 @@ from infra.codecs._frame import LENGTH, describe, described, seal, unseal
 pytestmark = pytest.mark.unit
 
 FRAMED = ["lz4", "brotli", "brotli_11", "lzw", "lzma"]
-DESCRIBED = ["shuffle_zstd", "bitshuffle_zstd", "delta_zstd", "zstd_dictionary", "png", "webp", "jpegls", "jpegxl"]
+DESCRIBED = [
+    "shuffle_zstd",
+    "bitshuffle_zstd",
+    "delta_zstd",
+    "zstd_dictionary",
+    "png",
+    "webp",
+    "jpegls",
+    "jpegxl",
+    "jpeg",
+]
 LITTLE = 64 << 10  # KiB of resident memory
 
 
@@ -87,3 +97,13 @@ def test_codecs_that_know_images_and_numbers_use_the_tensor():
         packed = codec.compress(plain, shards.tensor(plain))
         assert described(unseal(packed, len(plain)), len(plain))[0] == shards.tensor(plain)
         assert len(packed) < len(codec.compress(plain))
+
+
+def test_a_jpeg_larger_than_its_place_is_refused_before_it_is_decoded():
+    image = imagecodecs.jpeg8_encode(np.zeros((12_000, 12_000), np.uint8))
+    parts = (b"\xf0", LENGTH.pack(len(image)), image, _zstandard.pack(b"", 3))
+    forged = seal(4 * 64, describe(Tensor(0, (4, 8, 8, 1), "uint8")), *parts)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="shape"):
+        CODECS.get("jpeg").decompress(forged, 4 * 64)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < LITTLE

@@ -71,3 +71,14 @@ def test_a_bucket_that_s3_would_refuse_is_refused_here(monkeypatch):
     monkeypatch.setenv("CLOUDEDGE_BUCKET", "ab")
     with pytest.raises(SettingError, match="CLOUDEDGE_BUCKET='ab' is too short"):
         read_settings()
+
+
+def test_the_shard_cache_is_bounded_by_a_whole_number(monkeypatch):
+    monkeypatch.delenv("CLOUDEDGE_SHARD_CACHE_MIB", raising=False)
+    assert read_settings().shard_cache_bytes == 1 << 30
+    monkeypatch.setenv("CLOUDEDGE_SHARD_CACHE_MIB", "0")
+    assert read_settings().shard_cache_bytes == 0
+    for wrong in ("1GiB", "-1", "1.5", "²"):
+        monkeypatch.setenv("CLOUDEDGE_SHARD_CACHE_MIB", wrong)
+        with pytest.raises(SettingError, match=f"CLOUDEDGE_SHARD_CACHE_MIB='{wrong}' is no whole number of MiB"):
+            read_settings()
