@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from data_catalog.errors import CloudEdgeError, CorruptObject, SiteFailed
+from data_catalog.errors import CloudEdgeError, CorruptObject, KeyMissing, SiteFailed
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
 from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
@@ -205,12 +205,12 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
 def _unpack(block: Block, ring: Keyring, shard: OrderedShard, packed: bytes) -> bytes:
     """The Arrow bytes of a stored shard, decrypted if need be, and verified.
 
-    One that was damaged in the store already is not kept on the disk.
+    One that was damaged in the store already is not kept on the disk, nor one under a key that the site has lost.
     """
     try:
         packed = ring.open(shard.key, packed) if keys.is_encrypted(shard.key) else packed
         return shards.unpack(packed, shard.codec, shard.bytes, shard.digest, shard.key)
-    except CorruptObject:
+    except (CorruptObject, KeyMissing):
         shard_cache.drop(block.folder / "shards", shard.key)
         raise
 

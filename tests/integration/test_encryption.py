@@ -445,6 +445,39 @@ def test_what_cannot_be_opened_is_one_clear_line(bench):
     harmed("is no wrapped key", CorruptObject, lambda: store.put(wrapped, b"{}"))
 
 
+def test_a_shard_kept_on_the_disk_under_a_lost_key_is_fetched_anew_by_the_next_run(bench):
+    """Origin and reader are shredded, the origin encrypts anew: what the reader keeps on its disk is of no use."""
+    bench = bench()
+    bench.run()
+    moved = [p.model_copy(update={"site": "edge-2"}) for p in bench.plan.placements if p.shard.source == "edge-1"]
+    compress_shards(bench.dataset, "edge-1", moved, None, True, bench.store.bucket)
+    stale = {p.key: bench.store.get(p.key) for p in moved}
+    order = keys.run(bench.plan.run_id, "orders", "edge-1.json")
+    text = bench.store.get(order).decode().replace('"site": "edge-1"', '"site": "edge-2"')
+    bench.store.put(order, text.replace('"local": true', '"local": false').encode())
+    for key in bench.store.keys("results"):
+        bench.store.delete(key)
+    infer_shards(order, bench.home, bench.store.bucket)  # keeps the shards on the disk of edge-2
+    for site in ("edge-1", "edge-2"):
+        rotation.shred(bench.store, bench.home, site)
+    work = bench.tmp / "anew"
+    work.mkdir()
+    spool = preprocess_source(bench.dataset, "edge-1", work, bench.store.bucket).spool
+    assert spool is not None
+    assert compress_shards(bench.dataset, "edge-1", moved, spool, True, bench.store.bucket).bytes > 0
+    assert all(bench.store.get(key) != stale[key] for key in stale)
+    failures = 0
+    for key in bench.store.keys("results"):
+        bench.store.delete(key)
+    while failures <= len(moved):
+        try:
+            infer_shards(order, bench.home, bench.store.bucket)
+            break
+        except KeyMissing:
+            failures += 1
+    assert 0 < failures <= len(moved)
+
+
 def test_only_sites_with_keys_can_be_rotated_or_shredded(bench):
     bench = bench()
     bench.run()
