@@ -129,7 +129,9 @@ def chosen(module: str, targets: dict[str, Target], about: str, prefix: str) -> 
 
 def transfer() -> Measured:
     """Clients of S3 on the same server."""
-    about = "Medians of rounds in which every client does every case; `store` is s3fs with digests, retries and resumption."
+    about = (
+        "Medians of rounds in which every client does every case; `store` is s3fs with digests, retries and resumption."
+    )
     return chosen("transfer", {"s3fs_over_obstore": Target(0.7)}, about, "Transfer")
 
 
@@ -157,8 +159,14 @@ MISSED = {
         "**Missed:** `s3fs_over_obstore`: s3fs moves every chunk through Python's event loop, obstore through Rust"
         " ([ADR 7](adr/0007-transfer.md) says what follows).",
     ],
-    "Preprocessing": ["", "**Missed:** `preprocess_over_numpy`: checks by record, splits by content and ids are in our time alone."],
-    "Encryption": ["", "**Missed:** `encryption_overhead`: on a store this near, sealing is not hidden by the transfer."],
+    "Preprocessing": [
+        "",
+        "**Missed:** `preprocess_over_numpy`: checks by record, splits by content and ids are in our time alone.",
+    ],
+    "Encryption": [
+        "",
+        "**Missed:** `encryption_overhead`: on a store this near, sealing is not hidden by the transfer.",
+    ],
     "Memory": ["", "**Missed:** `rss_growth_10x`: the allocator keeps what the longer run has touched once."],
 }
 PARTS: dict[str, Callable[[], Measured]] = {
