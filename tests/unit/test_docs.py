@@ -149,7 +149,7 @@ def code_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_command_and_option_exists(name):
-    targets = {word for line in re.findall(r"^([\w ]+):", text_of("Makefile"), re.MULTILINE) for word in line.split()}
+    targets = {word for line in re.findall(r"^([\w -]+):", text_of("Makefile"), re.MULTILINE) for word in line.split()}
     for line in code_of(name):
         words = line.partition("#")[0].removeprefix(".venv/bin/").split()
         if words[:1] == ["make"]:
