@@ -39,7 +39,7 @@ gate: { max_drop: 0.5, max_class_drop: 1.0 }
 """
 # The same digits, every row, in many small shards: a run that takes long enough to be killed in the middle.
 MANY_SHARDS = """
-description: All handwritten digits in shards of sixteen rows
+description: All handwritten digits in shards of forty rows
 license: as mnist-5k
 format: csv
 sources:
@@ -49,7 +49,7 @@ record: { shape: [784], dtype: uint8, low: 0, high: 255, label: 784 }
 transforms:
   - { name: reshape, shape: [28, 28, 1] }
 splits: { train: 0.50, calibration: 0.05, validation: 0.20, test: 0.25 }
-shard_rows: 16
+shard_rows: 40
 residency: unsure-rows
 """
 

@@ -58,7 +58,7 @@ def test_killed_in_the_middle_of_inference(fresh_home, store, tmp_path):
             break
     running = store()
     fresh = set(running.keys("results"))
-    wait_for("fifty results", lambda: len(set(running.keys("results")) - fresh) > 50)
+    wait_for("twenty results", lambda: len(set(running.keys("results")) - fresh) > 20)
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     assert process.poll() is None, "the run ended before it could be killed"
     for member in family:
@@ -72,7 +72,7 @@ def test_killed_in_the_middle_of_inference(fresh_home, store, tmp_path):
     assert resumed["status"] == "complete"
     assert resumed["rows_in"] == resumed["rows_out"] == 5000
     assert resumed["missing_rows"] == resumed["duplicate_rows"] == 0
-    assert resumed["reused_results"] > 50
+    assert resumed["reused_results"] > 20
     assert resumed["computed_results"] > 0
     edge_results = resumed["computed_results"] + resumed["reused_results"]
 
