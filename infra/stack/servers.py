@@ -273,7 +273,7 @@ def _start_gateway(up: Running) -> subprocess.Popen[bytes]:
     address = up.state.s3_url.removeprefix("http://")
     command = [
         gateway_program(), "gateway", "--no-banner", "--no-usage-report", "--log", str(log), "--cache-dir", f"{folder}/cache",
-        "--cache-size", "256", "--free-space-ratio", "0.01", "--backup-meta", "0", "--metrics", "127.0.0.1:0", "--attr-cache", "0",
+        "--cache-size", "256", "--free-space-ratio", "0.01", "--io-retries", "2", "--backup-meta", "0", "--metrics", "127.0.0.1:0", "--attr-cache", "0",
         "--dir-entry-cache", "0", "--object-meta", meta, address,
     ]  # fmt: skip
     keys = {"MINIO_ROOT_USER": up.state.access_key, "MINIO_ROOT_PASSWORD": up.state.secret_key}
