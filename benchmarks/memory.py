@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks._results import ROOT
+from benchmarks._store import local_store
 from data_catalog.nouns import Dataset, Placement
 from infra import keys, sources
 from infra.settings import read_settings
-from infra.stack import using_stack
 from infra.storage import open_store
 
 LIMIT = 512 << 20
@@ -40,10 +40,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(prepare(json.loads(sys.argv[1]))))
         return
-    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):  # always the local store
-        os.environ.pop(name, None)
-    os.environ |= {"CLOUDEDGE_HOME": str(ROOT / ".cloudedge" / "bench"), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    with using_stack(read_settings()):
+    with local_store():
         for name, value in measure().items():
             print(f"{name:16} {value:.3g}")
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -32,20 +31,16 @@ import numpy as np
 import psutil
 
 from benchmarks._results import ROOT, Target, commit, table, write
+from benchmarks._store import HOME, local_store
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import EscalationOrder, OrderedShard, Shard, VariantCard, WorkOrder
 from infra import cascade, keys, ledger, pipeline, shards, sources, storage
 from infra.codecs import CODECS
 from infra.settings import read_settings
-from infra.stack import using_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-HOME = ROOT / ".cloudedge" / "bench"
 DATASET, SITE, CODEC = "jittered-digits", "bench", "zstd"
 SHARD_ROWS = 32768  # 25 MiB: what one object costs in requests is then little beside its rows
 DEFAULT_SHARD_ROWS = 8192  # of a dataset that does not say
@@ -69,10 +64,7 @@ def main() -> None:
         print(json.dumps(PARTS[found.part](json.loads(sys.stdin.read()))))
         return
     measured = commit()
-    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):  # always the local store
-        os.environ.pop(name, None)
-    os.environ |= {"CLOUDEDGE_HOME": str(HOME), "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # and no Prefect server
-    with using_stack(read_settings()):
+    with local_store():
         metrics, ways = measure(found.images)
     record = write("throughput", metrics, TARGETS, explain(metrics, ways, found.images), measured)
     print("\n".join(table(metrics, TARGETS)))

@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks._results import ROOT
+from benchmarks._store import local_store
 from infra.settings import read_settings
-from infra.stack import using_stack
 from infra.storage import Store
 
 if TYPE_CHECKING:
@@ -184,10 +184,7 @@ def _ratio(theirs: list[float], ours: list[float]) -> float:
 def main() -> None:
     """Measure on a local server of its own, and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    for name in ("CLOUDEDGE_BUCKET", "AWS_ENDPOINT_URL"):  # always the local store
-        os.environ.pop(name, None)
-    os.environ |= {"CLOUDEDGE_HOME": str(HOME), "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # and no Prefect server
-    with using_stack(read_settings()):
+    with local_store(HOME):
         for name, value in measure(rounds).items():
             print(f"{name:28} {value:10.3g}")
 

@@ -97,11 +97,16 @@ def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, un
 
 def seconds_a_byte(trial: CodecTrial, link: float, packing_cores: float = 1, unpacking_cores: float = 1) -> float:
     """Seconds for each plain byte of a stream of shards: those of its slowest step."""
-    return max(
-        1 / (trial.compress_bytes_per_second * packing_cores),
-        1 / (trial.ratio * link),
-        1 / (trial.decompress_bytes_per_second * unpacking_cores),
-    )
+    return max(steps(trial, link, packing_cores, unpacking_cores).values())
+
+
+def steps(trial: CodecTrial, link: float, packing_cores: float = 1, unpacking_cores: float = 1) -> dict[str, float]:
+    """Seconds of each step for each plain byte; the steps overlap."""
+    return {
+        "compress": 1 / (trial.compress_bytes_per_second * packing_cores),
+        "transfer": 1 / (trial.ratio * link),
+        "decompress": 1 / (trial.decompress_bytes_per_second * unpacking_cores),
+    }
 
 
 def _try(name: str, codec: Codec, plain: bytes, reference_ratio: float, patience: float) -> CodecTrial | str:

@@ -35,7 +35,18 @@ def digest_of(*parts: object) -> str:
 
 def shard(dataset: str, digest: str, codec: str, encrypted: bool = False) -> str:
     """Key of a compressed shard."""
-    return f"datasets/{dataset}/shards/{digest}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
+    return f"{shards(dataset)}/{digest}.arrow.{codec}{ENCRYPTED if encrypted else ''}"
+
+
+def shards(dataset: str) -> str:
+    """The folder of a dataset's shards, under whatever codecs."""
+    return f"datasets/{dataset}/shards"
+
+
+def shard_of(key: str) -> tuple[str, str]:
+    """Digest and codec of the shard of that key: what `shard` made it from."""
+    digest, _, codec = key.rpartition("/")[2].removesuffix(ENCRYPTED).partition(".arrow.")
+    return digest, codec
 
 
 def shard_index(dataset: str, source: str, fingerprint: str) -> str:

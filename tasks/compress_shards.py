@@ -122,8 +122,8 @@ def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Place
     if dataset.sensitivity == "public":
         return
     mine = {placement.shard.digest for placement in placements}
-    for key in store.keys(f"datasets/{dataset.name}/shards"):
-        if not keys.is_encrypted(key) and key.rpartition("/")[2].partition(".")[0] in mine:
+    for key in store.keys(keys.shards(dataset.name)):
+        if not keys.is_encrypted(key) and keys.shard_of(key)[0] in mine:
             store.delete(key)
 
 

@@ -170,9 +170,9 @@ def choose_codec(
 def _codecs_there(store: storage.Store, dataset: Dataset) -> dict[str, set[str]]:
     """By a shard's digest: the codecs under which the store has it, encrypted where the dataset is restricted."""
     found: dict[str, set[str]] = {}
-    for key in store.keys(f"datasets/{dataset.name}/shards"):
+    for key in store.keys(keys.shards(dataset.name)):
         if keys.is_encrypted(key) == (dataset.sensitivity == "restricted"):
-            digest, _, codec = key.rpartition("/")[2].removesuffix(keys.ENCRYPTED).partition(".arrow.")
+            digest, codec = keys.shard_of(key)
             found.setdefault(digest, set()).add(codec)
     return found
 

@@ -89,7 +89,7 @@ def _lacks_an_object(store: storage.Store, dataset: str, source: str, index: led
     """Whether the record index, or one of the shards under any codec at all, is gone from the store."""
     if not store.exists(keys.record_index(dataset, source, index.fingerprint)):
         return True
-    there = {key.rpartition("/")[2].partition(".")[0] for key in store.keys(f"datasets/{dataset}/shards")}
+    there = {keys.shard_of(key)[0] for key in store.keys(keys.shards(dataset))}
     return not there.issuperset(shard.digest for shard in index.shards)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from infra.codec_trials import seconds_a_byte
+from infra import codec_trials
 from infra.report.charts import COLOURS, WIDTH
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ def steps(trial: CodecTrial, link: float) -> dict[str, float]:
         trial: what was measured of the codec.
         link: bytes a second.
     """
-    return {
-        "compress": GIGABYTE / trial.compress_bytes_per_second,
-        "transfer": GIGABYTE / trial.ratio / link,
-        "decompress": GIGABYTE / trial.decompress_bytes_per_second,
-    }
+    return {name: GIGABYTE * seconds for name, seconds in codec_trials.steps(trial, link).items()}
 
 
 def deliveries(dataset: str, trials: Sequence[CodecTrial], links: Mapping[str, float]) -> str:
@@ -46,7 +42,7 @@ def deliveries(dataset: str, trials: Sequence[CodecTrial], links: Mapping[str, f
     parts: list[str] = []
     y = 52
     for name, link in links.items():
-        ranked = sorted(trials, key=lambda trial: seconds_a_byte(trial, link))
+        ranked = sorted(trials, key=lambda trial: codec_trials.seconds_a_byte(trial, link))
         shown = ranked[:SHOWN] + [trial for trial in ranked[SHOWN:] if trial.codec == "none"]
         most = max(max(steps(trial, link).values()) for trial in shown)
         parts.append(f'<text x="0" y="{y}" class="site">{escape(name)}</text>')
