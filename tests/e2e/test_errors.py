@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from data_catalog.nouns import Plan
-from infra import keys, ledger
+from infra import keys, ledger, shards
 from tests.homes import Home, small_disk
 
 pytestmark = pytest.mark.e2e
@@ -122,7 +122,13 @@ def test_a_corrupt_shard_in_the_store(quick_run, up_home, up_store):
     one_line(up_home, "run", "--model", "quick", code=1, says=(shard, "corrupt", "delete that object"))
     up_store.delete(shard)
     assert up_home.run("--model", "quick")["accuracy"] == quick_run["accuracy"]
-    assert up_store.get(shard) == whole
+    born = plan.placements[0].shard
+    stored = {keys.shard_of(key): key for key in up_store.keys(keys.shards("mnist-5k"))}
+    again = {codec: key for (digest, codec), key in stored.items() if digest == born.digest}
+    assert again  # perhaps under another codec than before: they are measured again
+    for codec, key in again.items():
+        shards.unpack(up_store.get(key), codec, born.raw_bytes, born.digest, key)
+    up_store.put(shard, whole)  # orders of earlier runs name it
 
 
 def test_a_corrupt_model_in_the_store(quick_run, up_home, up_store):
