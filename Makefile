@@ -8,7 +8,7 @@ run: setup                   ## the main job on real data; again: nothing is com
 	@$(BIN)/cloudedge run
 
 test: setup lint             ## linters, then every test
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check

@@ -10,6 +10,19 @@ import pytest
 from tests.homes import MANY_SHARDS, QUICK_MODEL, Home
 
 
+SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
+SLOWEST = ("chaos", "e2e", "integration")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For two workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOWEST))
+    for item in items:
+        needs = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(needs[0] if needs else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def quick_catalog(tmp_path_factory) -> Path:
     """A catalog folder with the model and the dataset of the tests."""
