@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 REFERENCE = "zstd"
 PATIENCE = 0.01  # seconds for which a codec is tried
 FIRST_BYTES = 16 << 10  # of the sample that tells how fast a codec is
-BUSY = 1.5  # cores have other work: a codec too slow for its link costs its whole slowness, one too fast a few bytes
 ALIKE = 1.05  # times the time of the best codec is as good: trials are no more exact, and the cores may be busy
 WHOLE = 5  # times the patience may be spent to see the ratio of a whole shard
 SAMPLE_BYTES = 8 << 20  # of a shard that `first_shard` makes
@@ -79,8 +78,8 @@ def measure(plain: bytes, patience: float = PATIENCE) -> Trials:
 def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, unpacking_cores: int = 1) -> CodecTrial:
     """The codec whose slowest step of compress, transfer and decompress is the fastest.
 
-    Codecs are counted `BUSY` times as slow as they were measured. Of those within `ALIKE` of the best it is the one
-    with the least work: that is as good, and leaves the cores to others.
+    Of those within `ALIKE` of the best it is the one with the least work: that is as good, and leaves the cores to
+    others.
 
     Args:
         trials: of the shards' source.
@@ -88,8 +87,7 @@ def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, un
         packing_cores: that compress shards side by side.
         unpacking_cores: that decompress shards side by side.
     """
-    cores = (packing_cores / BUSY, unpacking_cores / BUSY)
-    seconds = [(seconds_a_byte(trial, link, *cores), trial) for trial in trials]
+    seconds = [(seconds_a_byte(trial, link, packing_cores, unpacking_cores), trial) for trial in trials]
     fastest = min(each for each, _ in seconds)
     alike = [trial for each, trial in seconds if each <= ALIKE * fastest]
     return min(alike, key=lambda trial: 1 / trial.compress_bytes_per_second + 1 / trial.decompress_bytes_per_second)
