@@ -127,7 +127,7 @@ def test_a_corrupt_shard_in_the_store(quick_run, up_home, up_store):
     again = {codec: key for (digest, codec), key in stored.items() if digest == born.digest}
     assert again  # perhaps under another codec than before: they are measured again
     for codec, key in again.items():
-        shards.unpack(up_store.get(key), codec, born.raw_bytes, born.digest, key)
+        shards.unpack(up_store.get(key), codec, born.bytes, born.digest, key)
     up_store.put(shard, whole)  # orders of earlier runs name it
 
 
