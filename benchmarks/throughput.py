@@ -34,7 +34,7 @@ from benchmarks._results import ROOT, Target, commit, table, write
 from benchmarks._store import HOME, local_store
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import EscalationOrder, OrderedShard, Shard, VariantCard, WorkOrder
-from infra import cascade, keys, ledger, pipeline, shards, sources, storage
+from infra import cascade, keys, ledger, model_registry, pipeline, shards, sources, storage
 from infra.codecs import CODECS
 from infra.settings import read_settings
 
@@ -141,7 +141,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         "card": card.model_dump(mode="json"),
         "cloud": cards["cloud"].digest,
         "threshold": read_threshold(store, cards, BOUND).threshold,
-        "batch": measure_speed(card, store.get(card.key)).batch,
+        "batch": measure_speed(card, model_registry.read_model(store, card)).batch,
         "bucket": store.bucket,
         "shards": stored(store, job["images"], SHARD_ROWS),
         "small_shards": stored(store, job["images"], DEFAULT_SHARD_ROWS),
@@ -211,7 +211,7 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
     """The site's path and the bare loop in turns, on the same images."""
     store = storage.open_store(job["bucket"])
     card = VariantCard.model_validate(job["card"])
-    model = store.get(card.key)
+    model = model_registry.read_model(store, card)
     x = np.empty((sum(shard["rows"] for shard in job["shards"]), *card.shape), card.dtype)
     end = 0
     for shard in job["shards"]:
@@ -356,7 +356,7 @@ def ray(job: dict[str, Any], ways: list[tuple[str, int | None]]) -> list[dict[st
     given = {
         "bucket": job["bucket"],
         "shards": [[keys.shard(DATASET, shard["digest"], CODEC), shard["rows"]] for shard in job["shards"]],
-        "model": storage.open_store(job["bucket"]).get(card.key).hex(),
+        "model": model_registry.read_model(storage.open_store(job["bucket"]), card).hex(),
         "batch": job["batch"],
         "temperature": card.temperature,
         "threads": THREADS,

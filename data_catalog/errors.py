@@ -13,6 +13,7 @@ They live at the bottom layer, beside the nouns, because every layer speaks of f
     │   ├── ObjectMissing         an object that should be there is not
     │   ├── StoreUnreachable      no answer
     │   └── StoreFull             no space left, in the store or on this disk
+    ├── Conflict                  another one was there first; nothing of theirs was written over
     ├── CorruptObject             bytes that are not what their name promises
     ├── KeyMissing                a site has not the key to what it should read
     ├── StackError                a local server did not come up, or went away
@@ -93,6 +94,10 @@ class StoreUnreachable(StoreError):
 
 class StoreFull(StoreError):
     """No space is left in the store or on the disk."""
+
+
+class Conflict(CloudEdgeError):
+    """Another one wrote what was to be written, or does so now; nothing of theirs was written over."""
 
 
 class CorruptObject(CloudEdgeError):

@@ -181,6 +181,14 @@ class Site(Noun):
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
+    group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
+
+    @model_validator(mode="before")
+    @classmethod
+    def _group_it(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("group") and data.get("tier"):
+            return {**data, "group": data["tier"]}
+        return data
 
 
 # --- what a run makes -------------------------------------------------------------------------------------
@@ -229,11 +237,49 @@ class VariantCard(Noun):
     class_accuracy: tuple[float, ...]
     agreement: float  # with the cloud variant, on the validation rows
     made_seconds: float
+    name: Name = ""  # of the variant, in its version; default: the tier
+    recipe_steps: tuple[dict[str, str | int | float], ...] = ()  # `step` and its settings, in order
+    stored_bytes: int = 0  # of the packed file in the store; 0: it lies there as it is
+    published_at: float = 0.0
+    signature: str = ""  # of the model's function, such as `uint8[28,28,1] -> float32[10]`
+    lowest_runtime: str = ""  # that loads it, as its file says; empty: not known
+    runs_on: dict[str, str] = Field(default_factory=dict)  # runtime and version, each proven by one load and call
+    calibration_error: float | None = None  # expected, after temperature scaling
+    class_drop: tuple[float, ...] = ()  # of accuracy to the cloud variant's, by class
+    latency_seconds: float | None = None  # of one row, and
+    rows_per_second: float | None = None  # of one thread, on the machine that judged it
+    sparsity: float | None = None  # share of weights that are zero
+    preprocessing: str = ""  # digest of what its records went through
+    training_digest: str = ""  # of the training data
+    teacher_digest: str = ""  # of the variant that it was distilled from or is compared with
+    made_from: str = ""  # digest of the model that was compressed
+    golden_digest: str = ""  # of the rows and logits for the self-test; empty: it has none
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_it(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("name"):
+            return {**data, "name": data.get("tier", "")}
+        return data
 
     @property
     def answering(self) -> str:
         """What the variant's answers depend on, for their names: its bytes, and the temperature of its confidence."""
         return f"{self.digest}@{self.temperature!r}"
+
+
+class Pointed(Noun):
+    """What the sites of a group were told to answer with, when, and by whom."""
+
+    model: Name
+    group: Name
+    serial: int = Field(ge=1)
+    version: str  # empty: what the catalog trains
+    variant: str
+    digest: str
+    by: str
+    at: float
+    back: bool = False  # a rollback, to what stood before the one before
 
 
 class VariantSpeed(Noun):

@@ -10,8 +10,10 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
     datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
     datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
-    models/<model>/<version>/<tier>/{model.*, card.json}
-    models/<model>/<version>/answers/<split>.parquet       both variants' answers on held-out rows
+    models/<model>/<version>/<variant>/{model.*, golden.npz, card.json, card.html}
+    models/<model>/<version>/<variant>/answers/<split>.parquet  its answers on held-out rows
+    models/<model>/<version>/<variant>/deltas/<digest>     what makes it of the model of that digest
+    models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem}
@@ -74,14 +76,34 @@ def quarantine(dataset: str, source: str, fingerprint: str) -> str:
     return f"datasets/{dataset}/quarantine/{source}/{fingerprint}.parquet"
 
 
-def variant(model: str, version: str, tier: str, file: str) -> str:
+def models(model: str) -> str:
+    """The folder of a model's versions."""
+    return f"models/{model}"
+
+
+def model_version(model: str, version: str) -> str:
+    """The folder of a version's variants."""
+    return f"models/{model}/{version}"
+
+
+def variant(model: str, version: str, name: str, *file: str) -> str:
     """Key of a file of a variant."""
-    return f"models/{model}/{version}/{tier}/{file}"
+    return "/".join(("models", model, version, name, *file))
 
 
-def answers(model: str, version: str, split: str) -> str:
-    """Key of both variants' answers on the held-out rows of a split."""
-    return f"models/{model}/{version}/answers/{split}.parquet"
+def answers(model: str, version: str, name: str, split: str) -> str:
+    """Key of a variant's answers on the held-out rows of a split."""
+    return variant(model, version, name, "answers", f"{split}.parquet")
+
+
+def pointers(model: str) -> str:
+    """The folder of what the groups of sites answer with."""
+    return f"models/{model}/current"
+
+
+def pointer(model: str, group: str, serial: int, token: str) -> str:
+    """Key of what the sites of a group answer with, since that change."""
+    return f"models/{model}/current/{group}/{serial:06d}-{token}.json"
 
 
 def result(key: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_catalog.errors import CorruptObject, ObjectMissing, StoreFull
 from data_catalog.nouns import Profile, VariantCard
-from infra import keys, shards
+from infra import keys, model_registry, self_test, shards
+from infra.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,9 @@ def read_profile(store: Store, site: str) -> Profile | None:
 def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, int]:
     """A variant's bytes, verified, from the site's disk or else from the store.
 
+    What comes from the store is compared with its digest and has to pass its self-test on this machine before it
+    is kept. Of a model of which the site has an earlier variant, a delta is fetched where the store has one.
+
     Args:
         store: where it comes from the first time.
         card: says its key and digest.
@@ -66,6 +70,7 @@ def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, 
 
     Raises:
         CorruptObject: the object in the store is not what the card promises.
+        ModelRefused: it fails its self-test here.
         StoreFull: the disk has no space for it.
     """
     path = folder / "models" / card.digest
@@ -73,12 +78,11 @@ def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, 
         model = path.read_bytes()
         if shards.digest(model) == card.digest:
             return model, 0
-    model = store.get(card.key)
-    if shards.digest(model) != card.digest:
-        raise CorruptObject(
-            f"{card.key} is corrupt (its content has another digest than its card); delete"
-            f" {card.key.rpartition('/')[0]}/card.json and run again, the model will be made anew"
-        )
+    model, crossed = model_registry.fetch(store, card, _on_disk(path.parent))
+    if card.golden_digest:
+        golden, size = model_registry.read_golden(store, card)
+        self_test.require(card, RUNTIMES.get(card.runtime).load(model, len(golden.x)), golden)
+        crossed += size
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{card.digest}.{os.getpid()}")
@@ -86,4 +90,9 @@ def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, 
         unfinished.rename(path)
     except OSError as error:
         raise StoreFull(f"{path.parent} cannot be written ({error}); free some space and run again") from error
-    return model, len(model)
+    return model, crossed
+
+
+def _on_disk(folder: Path) -> dict[str, Path]:
+    """By digest: the models that the site has."""
+    return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}

@@ -29,6 +29,7 @@ from data_catalog.errors import (
     BadInput,
     CatalogError,
     CloudEdgeError,
+    Conflict,
     ObjectMissing,
     StoreError,
     StoreFull,
@@ -46,6 +47,7 @@ STALLED_SECONDS = 60.0  # without a byte read, or a byte sent and acknowledged
 CHUNK = 1 << 20
 WORTH_A_REQUEST = 64 << 10  # bytes before a body broke off again
 DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"}  # what arrived is not what was signed
+CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 CALLS_AT_A_TIME = 8
 KEYS_WORTH_A_LISTING = 8  # a folder also lists what was not asked for
 
@@ -108,6 +110,27 @@ class Store:
     def put(self, key: str, data: bytes) -> None:
         """Write the object whole, its digest beside it; raises as `translated` says."""
         self._put(key, lambda first, length: data[first : first + length], len(data), hashlib.sha256(data).hexdigest())
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Write a small object that is not there yet.
+
+        Looks first, then writes on the condition that there is still none. A store that ignores the condition, as
+        some do without a word, leaves a moment in which another's object may be written over.
+
+        Raises:
+            Conflict: it is there.
+        """
+        taken = Conflict(f"{self.bucket}/{key} is in the store already, and is never written over; run again")
+        if self.exists(key):
+            raise taken
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            with translated(key, self.bucket):
+                self._call("put_object", key, Body=data, Metadata={transfer.NOTED: digest}, IfNoneMatch="*")
+        except StoreError as error:
+            if error.__cause__ is None or _error_code(error.__cause__) not in CONDITION_FAILED:
+                raise
+            raise taken from error
 
     def put_file(self, key: str, path: Path) -> None:
         """Write a local file as an object, in bounded memory; raises as `put`."""

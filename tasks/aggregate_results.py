@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, CorruptObject, LedgerMismatch, ObjectMissing
 from data_catalog.nouns import Dataset, Escalated, Model, Placement, Plan, Receipt
-from infra import keys, ledger, pipeline, storage
+from infra import keys, ledger, model_registry, pipeline, storage
 from infra.progress import publish
 
 PREDICTIONS = pa.schema(
@@ -228,8 +228,9 @@ def _reference(store: storage.Store, plan: Plan, dataset: Dataset, model: Model)
     """Both variants' answers to the test rows of the dataset that they were trained on; None for another."""
     if dataset.name != model.trained_on or "test" not in dataset.splits:
         return None
-    key = keys.answers(plan.model, plan.version, "test")
-    table = ledger.read_parquet(store.get(key), key).sort_by("record_id")
+    edge, cloud = plan.variants["edge"], plan.variants["cloud"]
+    key = keys.answers(edge.model, edge.version, edge.name, "test")
+    table = model_registry.read_answers(store, edge, cloud, "test")
     ids = np.array(table["record_id"].to_pylist(), object)
     return _Reference(key, ids, table["edge"].to_numpy(), table["cloud"].to_numpy())
 

@@ -26,7 +26,7 @@ from data_catalog.nouns import (
     VariantCard,
     WorkOrder,
 )
-from infra import cascade, codec_trials, keys, ledger, rendezvous, sources, storage
+from infra import cascade, codec_trials, keys, model_registry, rendezvous, sources, storage
 from infra.ledger import Index
 from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
 from infra.progress import publish
@@ -135,8 +135,7 @@ def plan_placement(
 def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float) -> Cascade:
     """The cascade's threshold for the bound, from both variants' answers to the validation rows."""
     edge = cards["edge"]
-    key = keys.answers(edge.model, edge.version, "validation")
-    table = ledger.read_parquet(store.get(key), key)
+    table = model_registry.read_answers(store, edge, cards["cloud"], "validation")
     label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
     confidence = table["edge_confidence"].to_numpy()
     return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)

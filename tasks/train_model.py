@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadRecord, CatalogError, CorruptObject, ModelRefused
+from data_catalog.errors import BadRecord, CatalogError, ModelRefused
 from data_catalog.nouns import Dataset, Model, Tier, VariantCard
-from infra import cascade, keys, ledger, shards, sources, storage
+from infra import cascade, keys, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
 from infra.runtimes import RUNTIMES
 
+LAYOUT = 2  # of a version in the store; a version of another layout is another version
 JUDGED = ("validation", "test")  # the splits whose answers are kept
 JUDGE_BATCH = 64
 
@@ -47,7 +47,7 @@ def model_version(model: Model, dataset: Dataset, work: Path) -> str:
     code = [storage.file_digest(path) for path in source_files()]
     settings = model.model_dump(mode="json", exclude={"description", "gate"})
     preprocessing = sources.preprocessing_digest(dataset, training=True)
-    return keys.digest_of("model", content, preprocessing, settings, code)[:16]
+    return keys.digest_of("model", LAYOUT, content, preprocessing, settings, code)[:16]
 
 
 def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict[Tier, VariantCard]:
@@ -60,7 +60,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
     """
     store = storage.open_store(bucket)
     version = model_version(model, dataset, work)
-    if cards := _published(store, model, dataset, version):
+    if cards := _published(store, model, version):
         refuse_if_worse(model, cards)
         return cards
     store.check()  # before minutes of training whose model could not be stored
@@ -68,6 +68,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
     data = TrainingData(examples["train"], examples["calibration"], len(model.classes))
     made: dict[Tier, Made] = {}
     logits: dict[Tier, dict[str, NDArray[np.float32]]] = {}
+    golden: dict[Tier, self_test.Golden] = {}
     cards = {}
     tiers: tuple[Tier, ...] = ("cloud", "edge")
     for tier in tiers:
@@ -79,29 +80,35 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
             made[tier].model, JUDGE_BATCH
         )
         logits[tier] = {split: predict(examples[split].x) for split in JUDGED if split in examples}
+        restricted = dataset.sensitivity == "restricted"
+        golden[tier] = self_test.choose(examples["validation"].x, predict, restricted=restricted)
         cards[tier] = _card(
             model, dataset, version, tier, made[tier], logits, examples["validation"], time.time() - begun
         )
     refuse_if_worse(model, cards)
-    for split in JUDGED:
-        if split in examples:
-            store.put(keys.answers(model.name, version, split), _answers(examples[split], cards, logits, split))
+    if there := _published(store, model, version):  # by another run, meanwhile
+        return there
+    model_registry.withdraw(store, model.name, version)
     for tier in ("edge", "cloud"):
-        store.put(cards[tier].key, made[tier].model)
-        store.put(keys.variant(model.name, version, tier, "card.json"), cards[tier].model_dump_json(indent=2).encode())
+        card = cards[tier].model_copy(update={"teacher_digest": shards.digest(made["cloud"].model)})
+        answers = {
+            split: model_registry.answer_table(examples[split].ids, examples[split].y, of_split, card.temperature)
+            for split, of_split in logits[tier].items()
+        }
+        cards[tier] = model_registry.publish(store, card, made[tier].model, golden[tier], answers, made[tier].file)
     publish("train", model.name, 1, 1, "models")
     return cards
 
 
-def _published(store: storage.Store, model: Model, dataset: Dataset, version: str) -> dict[Tier, VariantCard]:
-    """The version's cards; none if the store lacks one of them, a variant, or their answers."""
-    tiers: tuple[Tier, ...] = ("edge", "cloud")
-    card_keys = {tier: keys.variant(model.name, version, tier, "card.json") for tier in tiers}
-    answers = [keys.answers(model.name, version, split) for split in JUDGED if split in dataset.splits]
-    if not all(store.exists(key) for key in (*card_keys.values(), *answers)):
-        return {}
-    cards = {tier: _read_card(store, key) for tier, key in card_keys.items()}
-    return cards if all(store.exists(card.key) for card in cards.values()) else {}
+def _published(store: storage.Store, model: Model, version: str) -> dict[Tier, VariantCard]:
+    """The cards that training made; none if the store lacks one, or a file of one, or they are of two trainings."""
+    cards: dict[Tier, VariantCard] = {}
+    for tier in ("cloud", "edge"):
+        card = model_registry.find_card(store, model.name, version, tier)
+        if not card or not store.exists(card.key):
+            return {}
+        cards[tier] = card
+    return cards if cards["edge"].teacher_digest == cards["cloud"].digest else {}
 
 
 def refuse_if_worse(model: Model, cards: Mapping[Tier, VariantCard]) -> None:
@@ -175,7 +182,7 @@ def _card(
         recipe=spec.recipe,
         runtime=spec.runtime,
         runtime_version=RUNTIMES.get(spec.runtime).version(),
-        key=keys.variant(model.name, version, tier, made.file),
+        key="",
         digest=shards.digest(made.model),
         bytes=len(made.model),
         classes=model.classes,
@@ -190,31 +197,8 @@ def _card(
         ),
         agreement=float((mine.argmax(axis=1) == logits["cloud"]["validation"].argmax(axis=1)).mean()),
         made_seconds=seconds,
+        preprocessing=sources.preprocessing_digest(dataset),
     )
-
-
-def _answers(
-    examples: Examples,
-    cards: Mapping[Tier, VariantCard],
-    logits: Mapping[Tier, Mapping[str, NDArray[np.float32]]],
-    split: str,
-) -> bytes:
-    """Parquet of both variants' answers to held-out rows: what cloud-only and edge-only would have said."""
-    columns: dict[str, Any] = {
-        "record_id": pa.array(examples.ids, pa.string()),
-        "label": pa.array(examples.y, pa.int32()),
-    }
-    for tier, card in cards.items():
-        prediction, confidence = cascade.answer(logits[tier][split], card.temperature)
-        columns |= {tier: pa.array(prediction, pa.int32()), f"{tier}_confidence": pa.array(confidence, pa.float32())}
-    return ledger.parquet(pa.table(columns))
-
-
-def _read_card(store: storage.Store, key: str) -> VariantCard:
-    try:
-        return VariantCard.model_validate_json(store.get(key))
-    except ValueError as error:
-        raise CorruptObject(f"{key} is not a variant's card; delete that object and run again") from error
 
 
 train_model_task = task(name="train model", task_run_name="train {model.name}", cache_policy=NO_CACHE)(train_model)

@@ -124,13 +124,14 @@ class Bench:
     def run(self, threshold: float = 0.6):
         """All stages that touch records; the receipts of the edges, and the cloud's."""
         self.runs += 1
-        answers = {
-            "label": pa.array([0, 0], pa.int32()),
-            "edge": pa.array([1, 0], pa.int32()),
-            "cloud": pa.array([0, 0], pa.int32()),
-            "edge_confidence": pa.array([0.1, threshold], pa.float32()),
-        }
-        self.store.put(keys.answers("m", "1", "validation"), ledger.parquet(pa.table(answers)))
+        for tier, prediction, confidence in (("edge", [1, 0], [0.1, threshold]), ("cloud", [0, 0], [1.0, 1.0])):
+            answers = {
+                "record_id": pa.array(["a", "b"]),
+                "label": pa.array([0, 0], pa.int32()),
+                "prediction": pa.array(prediction, pa.int32()),
+                "confidence": pa.array(confidence, pa.float32()),
+            }
+            self.store.put(keys.answers("m", "1", tier, "validation"), ledger.parquet(pa.table(answers)))
         bucket, work = self.store.bucket, self.tmp / f"work-{self.runs}"
         work.mkdir()
         indexes, self.spools = [], {}

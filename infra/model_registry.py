@@ -1,0 +1,412 @@
+"""The registry of models in the store: versions that never change, and what each group of sites answers with.
+
+A version is a folder of variants that were made of the same training data, and so can work together in one run. A
+variant is published when its card is there; the card is written last and never written over. The model lies in the
+shelf form (`infra/shelf`) under a name with its digest, so two who publish at once tear nothing.
+
+What a group of sites answers with is the newest entry of a log (`Pointed`): entries are added and never changed. Two
+who add one at once both see it in the listing that follows their write, and whoever sees another's entry beside its
+own takes its own back and says so. That needs no more of the store than that a listing shows what was written before
+([ADR 11](../docs/adr/0011-model-registry.md)).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from data_catalog.errors import BadInput, Conflict, CorruptObject, ObjectMissing, PlanError, UnknownName
+from data_catalog.nouns import Pointed, VariantCard
+from infra import cascade, keys, ledger, self_test, shards, shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from data_catalog.nouns import Site, Tier
+    from infra.self_test import Golden
+    from infra.storage import Store
+
+CARD = "card.json"
+PAGE = "card.html"
+GOLDEN = "golden.npz"
+PACKED = ".packed"
+DELTAS = "deltas"
+
+
+def publish(
+    store: Store,
+    card: VariantCard,
+    model: bytes,
+    golden: Golden | None,
+    answers: Mapping[str, pa.Table],
+    file: str = "model.tflite",
+) -> VariantCard:
+    """Add a variant to its version; the same bytes again change nothing.
+
+    Args:
+        store: where the registry is.
+        card: of the variant; `key`, `digest`, `bytes`, `stored_bytes`, `golden_digest` and `published_at` are filled in.
+        model: its bytes, as the runtime takes them.
+        golden: rows for the self-test on sites (`self_test.choose`); None: it has none.
+        answers: by split, `answer_table` of it.
+        file: what the model's file is called.
+
+    Returns:
+        The card as it is published: that of the store, if the variant was there.
+
+    Raises:
+        Conflict: the version has a variant of that name with other bytes.
+        StoreError: as the store says.
+    """
+    digest = shards.digest(model)
+    if there := find_card(store, card.model, card.version, card.name):
+        if there.digest != digest:
+            raise Conflict(
+                f"variant {card.name} of {card.model} {card.version} is published with other bytes ({there.digest[:12]}),"
+                " and a version never changes; give the variant another name"
+            )
+        return there
+    packed = shelf.pack(model)
+    stem, dot, suffix = file.partition(".")
+    rows = self_test.write(golden) if golden else b""
+    card = card.model_copy(
+        update={
+            "key": keys.variant(card.model, card.version, card.name, f"{stem}-{digest[:16]}{dot}{suffix}{PACKED}"),
+            "digest": digest,
+            "bytes": len(model),
+            "stored_bytes": len(packed),
+            "golden_digest": shards.digest(rows) if rows else "",
+            "published_at": time.time(),
+        }
+    )
+    store.put(card.key, packed)
+    if rows:
+        store.put(keys.variant(card.model, card.version, card.name, GOLDEN), rows)
+    for split, table in answers.items():
+        store.put(keys.answers(card.model, card.version, card.name, split), ledger.parquet(table))
+    store.put_new(keys.variant(card.model, card.version, card.name, CARD), card.model_dump_json(indent=2).encode())
+    return card
+
+
+def withdraw(store: Store, model: str, version: str) -> None:
+    """Unpublish what is left of a version that lacks a part, before it is made anew: all its cards go."""
+    for name in cards(store, model, version):
+        store.delete(keys.variant(model, version, name, CARD))
+
+
+def answer_table(
+    ids: NDArray[np.str_], labels: NDArray[np.integer], logits: NDArray[np.float32], temperature: float
+) -> pa.Table:
+    """A variant's answers to held-out rows: `record_id`, `label`, `prediction` (class numbers) and `confidence`."""
+    prediction, confidence = cascade.answer(logits, temperature)
+    return pa.table(
+        {
+            "record_id": pa.array(ids, pa.string()),
+            "label": pa.array(labels, pa.int32()),
+            "prediction": pa.array(prediction, pa.int32()),
+            "confidence": pa.array(confidence, pa.float32()),
+        }
+    )
+
+
+def read_answers(store: Store, edge: VariantCard, cloud: VariantCard, split: str) -> pa.Table:
+    """Both variants' answers to the rows that both were judged on, sorted by record.
+
+    Returns:
+        `record_id`, `label`, `edge`, `edge_confidence`, `cloud`, `cloud_confidence`.
+
+    Raises:
+        ObjectMissing, CorruptObject: as the store says.
+    """
+    tables = []
+    for card, tier in ((edge, "edge"), (cloud, "cloud")):
+        key = keys.answers(card.model, card.version, card.name, split)
+        table = ledger.read_parquet(store.get(key), key)
+        tables.append(table.rename_columns({"prediction": tier, "confidence": f"{tier}_confidence"}))
+    both = tables[0].join(tables[1].drop_columns("label"), "record_id", join_type="inner")
+    names = ["record_id", "label", "edge", "edge_confidence", "cloud", "cloud_confidence"]
+    return both.select(names).sort_by("record_id").combine_chunks()
+
+
+def find_card(store: Store, model: str, version: str, name: str) -> VariantCard | None:
+    """The card of a variant, or None if it is not published.
+
+    Raises:
+        CorruptObject: the object is not a card.
+    """
+    key = keys.variant(model, version, name, CARD)
+    try:
+        return VariantCard.model_validate_json(store.get(key))
+    except ObjectMissing:
+        return None
+    except ValueError as error:
+        raise CorruptObject(f"{key} is not a variant's card; delete that object and run again") from error
+
+
+def read_card(store: Store, model: str, version: str, name: str) -> VariantCard:
+    """The card of a variant.
+
+    Raises:
+        UnknownName: it is not published; names those that are.
+        CorruptObject: the object is not a card.
+    """
+    if card := find_card(store, model, version, name):
+        return card
+    raise UnknownName.among(f"variant of {model} {version}", name, cards(store, model, version))
+
+
+def cards(store: Store, model: str, version: str) -> dict[str, VariantCard]:
+    """The published variants of a version, by name."""
+    return _cards(store, store.keys(keys.model_version(model, version)))
+
+
+def versions(store: Store, model: str) -> dict[str, dict[str, VariantCard]]:
+    """The published versions of a model, newest first, each with its variants by name."""
+    found: dict[str, list[str]] = {}
+    for key in store.keys(keys.models(model)):
+        found.setdefault(key.split("/")[2], []).append(key)
+    read = {version: _cards(store, inside) for version, inside in found.items()}
+    return dict(
+        sorted(
+            ((version, variants) for version, variants in read.items() if variants),
+            key=lambda item: -max(card.published_at for card in item[1].values()),
+        )
+    )
+
+
+def _cards(store: Store, inside: Iterable[str]) -> dict[str, VariantCard]:
+    found = {}
+    for key in inside:
+        parts = key.split("/")
+        if len(parts) == 5 and parts[4] == CARD and (card := find_card(store, *parts[1:4])):
+            found[parts[3]] = card
+    return found
+
+
+def read_model(store: Store, card: VariantCard) -> bytes:
+    """A variant's bytes, as the runtime takes them, verified.
+
+    Raises:
+        CorruptObject: the object in the store is not what the card promises.
+    """
+    packed = store.get(card.key)
+    try:
+        model = shelf.unpack(packed, card.bytes, card.key) if card.stored_bytes else packed
+    except CorruptObject as error:
+        raise _corrupt(card) from error
+    if shards.digest(model) != card.digest:
+        raise _corrupt(card)
+    return model
+
+
+def _corrupt(card: VariantCard) -> CorruptObject:
+    return CorruptObject(
+        f"{card.key} is corrupt (its content has another digest than its card); delete"
+        f" {keys.variant(card.model, card.version, card.name, CARD)} and run again, the model will be made anew"
+    )
+
+
+def fetch(store: Store, card: VariantCard, here: Mapping[str, Path]) -> tuple[bytes, int]:
+    """A variant's bytes, verified, whole or as a delta to a model that is here, whichever is smaller.
+
+    Args:
+        store: where the registry is.
+        card: of the variant.
+        here: by digest, files with models.
+
+    Returns:
+        The bytes, and how many of them came from the store.
+
+    Raises:
+        CorruptObject: the object in the store is not what the card promises.
+    """
+    offered = store.keys(keys.variant(card.model, card.version, card.name, DELTAS)) if here else []
+    for key in offered:
+        if old := here.get(key.rpartition("/")[2]):
+            packed = store.get(key)
+            try:
+                model = shelf.apply(old.read_bytes(), packed, card.bytes, key)
+            except (CorruptObject, OSError):  # the old one is damaged, or gone: the whole one will do
+                break
+            if shards.digest(model) == card.digest:
+                return model, len(packed)
+    return read_model(store, card), card.stored_bytes or card.bytes
+
+
+def offer_delta(store: Store, old: VariantCard, new: VariantCard) -> int:
+    """Store what makes a variant of an earlier one, for sites that have that, if it is smaller than the whole.
+
+    Returns:
+        Its bytes; 0 if the whole is no larger.
+    """
+    key = keys.variant(new.model, new.version, new.name, DELTAS, old.digest)
+    if old.digest == new.digest or store.exists(key):
+        return 0
+    made = shelf.delta(read_model(store, old), read_model(store, new))
+    if len(made) >= (new.stored_bytes or new.bytes):
+        return 0
+    store.put(key, made)
+    return len(made)
+
+
+def read_golden(store: Store, card: VariantCard) -> tuple[Golden, int]:
+    """A variant's golden rows, and the bytes that they took.
+
+    Raises:
+        CorruptObject: they are not those of the card.
+    """
+    key = keys.variant(card.model, card.version, card.name, GOLDEN)
+    data = store.get(key)
+    if shards.digest(data) != card.golden_digest:
+        raise CorruptObject(f"{key} is corrupt (its content has another digest than in its card); publish it again")
+    return self_test.read(data, key), len(data)
+
+
+def pointers(store: Store, model: str) -> dict[str, list[Pointed]]:
+    """By group of sites: what its sites were told to answer with, oldest first.
+
+    Raises:
+        CorruptObject: an entry is something else.
+    """
+    logs: dict[str, dict[str, Pointed]] = {}
+    for key in store.keys(keys.pointers(model)):  # sorted, so of two of one serial the first stays
+        _, _, _, group, name = key.split("/")
+        try:
+            entry = Pointed.model_validate_json(store.get(key))
+        except ValueError as error:
+            raise CorruptObject(f"{key} is no entry of a group's log; delete that object") from error
+        logs.setdefault(group, {}).setdefault(name.partition("-")[0], entry)
+    return {group: list(log.values()) for group, log in logs.items()}
+
+
+def standing(log: Sequence[Pointed]) -> list[Pointed]:
+    """What a group answers with is the last of these, and a rollback takes that away; rollbacks themselves are gone."""
+    stack: list[Pointed] = []
+    for entry in log:
+        if not entry.back:
+            stack.append(entry)
+        elif stack:
+            stack.pop()
+    return stack
+
+
+def push(store: Store, card: VariantCard, group: str, by: str) -> Pointed:
+    """Let the sites of a group answer with a variant from their next run on.
+
+    Args:
+        store: where the registry is.
+        card: the variant.
+        group: of sites.
+        by: who says so.
+
+    Raises:
+        Conflict: another one changes what the group answers with, now.
+    """
+    log = pointers(store, card.model).get(group, [])
+    now = standing(log)[-1:]
+    if now and (now[0].version, now[0].variant, now[0].digest) == (card.version, card.name, card.digest):
+        return now[0]
+    return _add(store, log, Pointed(
+        model=card.model, group=group, serial=_next(log), version=card.version, variant=card.name, digest=card.digest,
+        by=by, at=time.time(),
+    ))  # fmt: skip
+
+
+def rollback(store: Store, model: str, group: str, by: str) -> Pointed:
+    """Let the sites of a group answer with what they did before the last push; of the first, with what the catalog trains.
+
+    Raises:
+        BadInput: nothing was pushed to the group that was not rolled back.
+        Conflict: as `push`.
+    """
+    log = pointers(store, model).get(group, [])
+    stack = standing(log)
+    if not stack:
+        raise BadInput(f"group {group} has nothing to go back from: it answers with what the catalog trains of {model}")
+    before = stack[-2] if len(stack) > 1 else None
+    return _add(store, log, Pointed(
+        model=model, group=group, serial=_next(log), version=before.version if before else "",
+        variant=before.variant if before else "", digest=before.digest if before else "", by=by, at=time.time(), back=True,
+    ))  # fmt: skip
+
+
+def _next(log: Sequence[Pointed]) -> int:
+    return log[-1].serial + 1 if log else 1
+
+
+def _add(store: Store, log: Sequence[Pointed], entry: Pointed) -> Pointed:
+    """Add an entry to a group's log, unless another one does so at the same time."""
+    key = keys.pointer(entry.model, entry.group, entry.serial, secrets.token_hex(4))
+    store.put(key, entry.model_dump_json(indent=1).encode())
+    folder = f"{key.rpartition('/')[0]}"
+    mine = key.rpartition("-")[0]
+    later = [k for k in store.keys(folder) if k != key and k.rpartition("-")[0] >= mine]
+    if later:
+        store.delete(key)
+        raise Conflict(
+            f"another one changes what group {entry.group} answers with for {entry.model} ({later[0]}); nothing was"
+            f" changed here: look at `cloudedge models show {entry.model}`, and try again"
+        )
+    return entry
+
+
+def pinned(store: Store, model: str, sites: Iterable[Site]) -> dict[str, Pointed]:
+    """By group of these sites: what it was told to answer with; a group that follows the catalog is not in it.
+
+    Raises:
+        PlanError: groups of one run were told variants of different versions.
+    """
+    groups = {site.group for site in sites}
+    found = {
+        group: stack[-1]
+        for group, log in pointers(store, model).items()
+        if group in groups and (stack := standing(log))
+    }
+    if len({entry.version for entry in found.values()}) > 1:
+        told = ", ".join(f"group {group} answers with {entry.version}" for group, entry in sorted(found.items()))
+        raise PlanError(
+            f"the sites of this run have different versions of model {model}: {told}; push a variant of one version to"
+            f" each group, or roll one back"
+        )
+    return found
+
+
+def resolve(
+    store: Store, model: str, base_cards: Mapping[Tier, VariantCard], sites: Sequence[Site]
+) -> dict[str, VariantCard]:
+    """By site: the variant that its group was told to answer with, else its tier's.
+
+    Args:
+        store: where the registry is.
+        model: of the run.
+        base_cards: by tier, those of the version that the run is of (see `pinned`).
+        sites: that take part.
+
+    Raises:
+        PlanError: a group was told a variant of another tier or version than the run's, or one that is not there.
+    """
+    told = pinned(store, model, sites)
+    version = base_cards["edge"].version
+    found: dict[str, VariantCard] = {}
+    for site in sites:
+        entry = told.get(site.group)
+        card = base_cards[site.tier] if not entry else find_card(store, model, entry.version, entry.variant)
+        where = f"group {site.group} answers with {entry.variant} of {model} {entry.version}" if entry else ""
+        remedy = f"push another variant, or `cloudedge models rollback {model} --group {site.group}`"
+        if card is None or (entry and card.digest != entry.digest):
+            raise PlanError(f"{where}, which is not published any more; {remedy}")
+        if card.tier != site.tier:
+            raise PlanError(
+                f"{where}, which is for the {card.tier}, and site {site.name} is of the {site.tier}; {remedy}"
+            )
+        if card.version != version:
+            raise PlanError(f"{where}, and the run is of version {version}; {remedy}")
+        found[site.name] = card
+    return found
