@@ -9,7 +9,6 @@ import pytest
 
 from tests.homes import MANY_SHARDS, QUICK_MODEL, Home
 
-
 SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
 SLOWEST = ("chaos", "e2e", "integration")
 
