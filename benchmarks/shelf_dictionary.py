@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ from infra.recipes import import_tensorflow
 from infra.recipes._training import network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 FOLDER = Path(shelf.__file__).parent
 DIGITS = (28, 28, 1)
+KINDS = ("int16x8", "int8", "dynamic", "float16", "float32")
 
 
 def lenet_5() -> Any:
@@ -73,14 +75,14 @@ NETS: tuple[Callable[[], Any], ...] = (
 )
 
 
-def conversions(net: Any) -> Iterator[bytes]:
-    """The net as int16x8, int8, dynamic range, float16 and float32."""
+def conversions(net: Any, kinds: Sequence[str] = KINDS) -> Iterator[bytes]:
+    """The net as a `.tflite` of each kind."""
     tf = import_tensorflow()
     samples = [
         [np.random.default_rng(i).integers(0, 256, (1, *net.input_shape[1:])).astype(np.float32)] for i in range(4)
     ]
     ops = tf.lite.OpsSet
-    for kind in ("int16x8", "int8", "dynamic", "float16", "float32"):
+    for kind in kinds:
         converter = tf.lite.TFLiteConverter.from_keras_model(net)
         converter.optimizations = [tf.lite.Optimize.DEFAULT] if kind != "float32" else []
         if kind == "float16":
@@ -91,7 +93,8 @@ def conversions(net: Any) -> Iterator[bytes]:
             converter.target_spec.supported_ops = [sixteen if kind == "int16x8" else eight]
         if kind == "int8":
             converter.inference_input_type = tf.uint8
-        yield converter.convert()
+        with warnings.catch_warnings(action="ignore"):  # of inputs whose statistics it does not need
+            yield converter.convert()
 
 
 def make() -> bytes:

@@ -13,6 +13,7 @@ damage nor a decoder's mistake passes. `docs/models/shelf.md` says how a body is
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import struct
 from functools import cache
 from importlib import resources
@@ -23,7 +24,7 @@ import zstandard
 
 from data_catalog.errors import CorruptObject, ModelRefused
 from infra import flatbuffer
-from infra.shelf import _numbers, _skeleton
+from infra.shelf import _coder, _numbers, _skeleton
 from infra.shelf._coder import Decoder, Encoder
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ def apply(old: bytes, delta: bytes, size: int, key: str) -> bytes:
         return _open(delta, size, (WHOLE_DELTA, WEIGHTS_DELTA), old)
     except ValueError as error:
         raise CorruptObject(f"{key} is corrupt or not for this model ({error}); fetch the whole model") from error
+
+
+def ratios(model: bytes) -> dict[str, int]:
+    """Bytes of a model as it is, as byte coders make it, and packed; Brotli where imagecodecs is installed."""
+    sizes = {"raw": len(model), "zstd-19": len(_coder.zstd(model)), "lzma": len(_coder.to_lzma(model))}
+    if importlib.util.find_spec("imagecodecs"):
+        from infra.codecs import brotli_11
+
+        sizes["brotli-11"] = len(brotli_11.compress(model))
+    return {**sizes, "packed": len(pack(model))}
 
 
 def _smallest(model: bytes, forms: tuple[int, ...], old: bytes) -> bytes:

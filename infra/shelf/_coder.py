@@ -208,8 +208,7 @@ class Decoder(_Coder):
 
 @lru_cache(maxsize=8)
 def _smallest(data: bytes, prefix: bytes) -> tuple[int, bytes]:
-    ways = {RAW: data, ZSTD: zstd(data, prefix)}
-    ways[LZMA] = lzma.compress(data, lzma.FORMAT_RAW, filters=_filters(len(data)))
+    ways = {RAW: data, ZSTD: zstd(data, prefix), LZMA: to_lzma(data)}
     way = min(ways, key=lambda way: len(ways[way]) + 2 * bool(way))
     return way, ways[way]
 
@@ -233,6 +232,8 @@ def unzstd(packed: bytes, size: int, prefix: bytes = b"") -> bytes:
     """The `size` bytes of such a frame; ValueError if it is damaged or of another size."""
     if not size and packed != zstd(b"", prefix):  # of an empty frame the library reads the header only
         raise ValueError("not the frame of no bytes")
+    if packed[:1] != b"\0":  # a header that declares a size would be believed, and the memory allocated
+        raise ValueError("a frame of another kind")
     unpacker = zstandard.ZstdDecompressor(
         dict_data=_raw(prefix), format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << LARGEST_WINDOW
     )
@@ -241,6 +242,11 @@ def unzstd(packed: bytes, size: int, prefix: bytes = b"") -> bytes:
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
     return _exactly(plain, size)
+
+
+def to_lzma(data: bytes) -> bytes:
+    """A raw stream of LZMA, its literals without context: for numbers better than with."""
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=_filters(len(data)))
 
 
 def _unlzma(packed: bytes, size: int) -> bytes:

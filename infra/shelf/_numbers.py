@@ -144,8 +144,9 @@ def _best(coder: Encoder, a: Numbers, rows: int) -> int:
     modes += [PLANES]
     if zeros > LEAST_ZEROS:
         modes += [SPARSE | PLANES] + [SPARSE | CODES] * (len(np.unique(a[a > 0])) <= MOST_CODES)
-    best = min(modes, key=lambda mode: _cost(coder, a, rows, mode))
-    if 1 < rows < a.size and a.size < LARGE and _cost(coder, a, rows, best | COLUMNS) < _cost(coder, a, rows, best):
+    costs = {mode: _cost(coder, a, rows, mode) for mode in modes}
+    best = min(costs, key=lambda mode: costs[mode])
+    if 1 < rows < a.size and a.size < LARGE and _cost(coder, a, rows, best | COLUMNS) < costs[best]:
         best |= COLUMNS
     return best
 
