@@ -40,7 +40,7 @@ RECIPES: dict[str, list[tuple[str, dict[str, float]]]] = {
     "lenet5": [
         ("lamp", {"keep": 0.011, "steps": 2000, "begin": 0.0}),
         ("drop_dead_units", {}),
-        ("codebook", {"steps": 600, "values": 14}),
+        ("codebook", {"steps": 800, "values": 14, "learning_rate": 0.001}),
     ],
     "lenet300": [
         ("lamp", {"keep": 0.03, "steps": 4000, "begin": 0.0}),
@@ -50,10 +50,21 @@ RECIPES: dict[str, list[tuple[str, dict[str, float]]]] = {
     "student": [
         ("lamp", {"keep": 0.3, "steps": 4000, "begin": 0.4, "end": 0.8, "learning_rate": 0.005}),
         ("drop_dead_units", {}),
-        ("codebook", {"steps": 800, "values": 12}),
+        ("codebook", {"steps": 800, "values": 12, "learning_rate": 0.001}),
+    ],
+    "smaller": [
+        ("lamp", {"keep": 0.13, "steps": 4000, "begin": 0.3, "end": 0.8, "learning_rate": 0.005}),
+        ("drop_dead_units", {}),
+        ("codebook", {"steps": 800, "values": 10, "learning_rate": 0.001}),
     ],
 }
-WEIGHTS = {"lenet5": 431_080, "lenet300": 266_610, "student": 18_378}
+WEIGHTS = {"lenet5": 431_080, "lenet300": 266_610, "student": 18_378, "smaller": 18_378}
+BASE = {
+    "lenet5": "lenet5",
+    "lenet300": "lenet300",
+    "student": "lenet5",
+    "smaller": "lenet5",
+}  # what each is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,7 @@ def _read(uri: str, record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def untrained(name: str) -> Any:
-    """LeNet-5 as Caffe has it, LeNet-300-100, or a net of two small convolutions; they scale the images themselves."""
+    """LeNet-5 as Caffe has it, LeNet-300-100, or the students' net of two small convolutions; they scale the images themselves."""
     keras = import_tensorflow().keras
     layers = keras.layers
     inner = {
@@ -118,7 +129,12 @@ def untrained(name: str) -> Any:
         ],
     }  # fmt: skip
     net = keras.Sequential(
-        [keras.Input((28, 28, 1)), layers.Rescaling(1 / 255), *inner[name](), layers.Dense(10, name="d0")]
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            *inner[name if name in inner else "student"](),
+            layers.Dense(10, name="d0"),
+        ]
     )
     assert net.count_params() == WEIGHTS[name]
     return net

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = 3  # folds of the 5,000 digits
 BATCH = 32
-TITLES = {"lenet5": "LeNet-5", "lenet300": "LeNet-300-100", "student": "student"}
+TITLES = {"lenet5": "LeNet-5", "lenet300": "LeNet-300-100", "student": "student", "smaller": "smaller student"}
 TARGETS = {
     "lenet5_ratio": Target(250),
     "lenet5_accuracy_drop": Target(0.001, at_least=False),
@@ -80,15 +80,14 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
     answered = {name: np.concatenate(parts) for name, parts in right.items()}
     metrics: dict[str, float | None] = {}
     for name in _lenets.RECIPES:
-        base = 4 * _lenets.WEIGHTS["lenet5" if name == "student" else name]
-        metrics[f"{name}_ratio"] = base / max(stored[name])
+        base = _lenets.BASE[name]
+        metrics[f"{name}_ratio"] = 4 * _lenets.WEIGHTS[base] / max(stored[name])
         for kind, suffix in (("plain", ""), ("views", "_with_views")):
-            against = f"{'lenet5' if name == 'student' else name}-{kind}"
-            drop = float(answered[against].mean() - answered[name].mean())
-            if name == "student":
-                metrics[f"student_accuracy_minus_lenet5{suffix}"] = -drop
-            else:
+            drop = float(answered[f"{base}-{kind}"].mean() - answered[name].mean())
+            if base == name:
                 metrics[f"{name}_accuracy_drop{suffix}"] = drop
+            else:
+                metrics[f"{name}_accuracy_minus_lenet5{suffix}"] = -drop
     metrics["mnist_full"] = float(data.full)
     metrics["seconds"] = time.perf_counter() - begun
     return metrics, _page(data, len(right["teacher"]), answered, stored, sizes)
@@ -117,7 +116,7 @@ def _page(
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, title in TITLES.items():
-        base = "lenet5" if name == "student" else name
+        base = _lenets.BASE[name]
         plain, views, after = answered[f"{base}-plain"], answered[f"{base}-views"], answered[name]
         weights = 4 * _lenets.WEIGHTS[base]
         spread = (
@@ -127,7 +126,7 @@ def _page(
             f"| {title} | {weights:,} | {sizes[name]:,} | {spread} | {weights / max(stored[name]):.0f} | {_share(plain)} | {_share(views)}"
             f" | {_share(after)} | {_drop(plain, after)} | {_drop(views, after)} |"
         )
-    return [*lines, "", "The student is compared with LeNet-5. Drops are in points, of the same digits."]
+    return [*lines, "", "The students are compared with LeNet-5. Drops are in points, of the same digits."]
 
 
 def _share(right: Sequence[bool] | NDArray[np.bool_]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from infra.recipes import TrainingData
 
 VERSION = 1
+STAGE = "share"
 SETTINGS: Mapping[str, float | int | str] = {
     **_pool.SETTINGS,
     "learning_rate": 0.0005,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from infra.recipes import TrainingData
 
 VERSION = 1
+STAGE = "prune"
 SETTINGS: Mapping[str, float | int | str] = {}
 WEIGHTED = ("Conv2D", "Dense")
 CONSTANT = ("MaxPooling2D", "AveragePooling2D", "Flatten", "Dropout")  # a constant channel stays that constant

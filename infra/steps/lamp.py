@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from infra.recipes import TrainingData
 
 VERSION = 1
+STAGE = "prune"
 SETTINGS: Mapping[str, float | int | str] = {
     **_pool.SETTINGS,
-    "keep": 0.05,  # share of the kernels' weights that stay
+    "keep": 0.2,  # share of the kernels' weights that stay
     "begin": 0.1,  # share of the batches before the first weight goes,
     "end": 0.6,  # and after the last one
 }
