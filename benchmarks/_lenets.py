@@ -144,13 +144,15 @@ def models(data: Digits, fold: int) -> dict[str, bytes]:
     """The `.tflite` of every net of a fold, made now or by an earlier run of the same code on the same digits.
 
     Returns:
-        `<net>-plain`, `<net>-views` (see `PLAIN`, `VIEWS`), `teacher`, and the compressed nets under their own names.
+        `<net>-plain`, `<net>-views` (see `PLAIN`, `VIEWS`), `teacher`, the compressed nets under their own names, and what
+        they were after each step as `<net>-<step>`.
     """
     root = Path(__file__).parent.parent
     code = [hashlib.sha256((root / file).read_bytes()).hexdigest() for file in CODE]
     digest = keys.digest_of(code, hashlib.sha256(data.x.tobytes()).hexdigest(), fold)
     folder = HOME / "lenets" / digest[:16]
     names = [*(f"{net}-{kind}" for net in PLAIN for kind in ("plain", "views")), "teacher", *RECIPES]
+    names += [f"{net}-{step}" for net, recipe in RECIPES.items() for step, _ in recipe]
     if not all((folder / name).exists() for name in names):
         folder.mkdir(parents=True, exist_ok=True)
         for name, model in _trained(data, fold).items():
@@ -189,7 +191,8 @@ def _trained(data: Digits, fold: int) -> dict[str, bytes]:
             publish("compress", f"fold {fold}: {name}", 0, 1, step)
             more = {"steps": times * settings["steps"]} if "steps" in settings else {}
             candidate = STEPS.get(step).apply(candidate, lessons, {**settings, **more}, SEED, teacher)
-        made[name] = converted(candidate.keras)
+            made[f"{name}-{step}"] = converted(candidate.keras)
+        made[name] = made[f"{name}-{recipe[-1][0]}"]
     return made
 
 

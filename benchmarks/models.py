@@ -72,7 +72,7 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
         for name, model in _lenets.models(data, fold).items():
             predict = RUNTIMES.get("litert").load(model, BATCH)
             right.setdefault(name, []).append(predict(data.x[held]).argmax(axis=1) == data.y[held])
-            if name in _lenets.RECIPES:
+            if name.partition("-")[0] in _lenets.RECIPES:
                 packed = shelf.pack(model)
                 assert shelf.unpack(packed, len(model), name) == model
                 stored.setdefault(name, []).append(len(packed))
@@ -126,6 +126,13 @@ def _page(
             f"| {title} | {weights:,} | {sizes[name]:,} | {spread} | {weights / max(stored[name]):.0f} | {_share(plain)} | {_share(views)}"
             f" | {_share(after)} | {_drop(plain, after)} | {_drop(views, after)} |"
         )
+    lines += ["", "After each step of a recipe:", "", "| net | step | stored | accuracy |", "|---|---|---|---|"]
+    for name, recipe in _lenets.RECIPES.items():
+        steps = [(f"{name}-{step}", step, settings) for step, settings in recipe]
+        for key, label, settings in [*((f"{name}-{kind}", kind, {}) for kind in ("plain", "views")), *steps]:
+            if key in answered:
+                size = next((f", {word} {settings[word]:g}" for word in ("keep", "values") if word in settings), "")
+                lines.append(f"| {TITLES[name]} | {label}{size} | {max(stored[key]):,} | {_share(answered[key])} |")
     return [*lines, "", "The students are compared with LeNet-5. Drops are in points, of the same digits."]
 
 

@@ -82,8 +82,9 @@ def _dropped(layers: list[Any], held: list[list[NDArray[Any]]], masks: list[Any]
                 value = np.asarray(layers[here].activation(import_tensorflow().constant(bias)))
                 held[after][1] = held[after][1] + np.einsum("pij,i->j", onward[:, constant], value[constant])
                 silent |= constant
-        stay = ~silent
-        stay[0] |= not stay.any()
+        stay: NDArray[np.bool_] = ~np.asarray(silent)
+        if not stay.any():
+            stay[0] = True
         if stay.all():
             continue
         found = True
