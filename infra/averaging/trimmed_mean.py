@@ -18,7 +18,8 @@ def average(stacked: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np
     """The mean over the sites that are left for each weight."""
     cut = tolerates(len(stacked))
     left = np.sort(stacked, axis=0)[cut : len(stacked) - cut]
-    return np.clip(left.mean(axis=0), left[0], left[-1])  # of rounding
+    mean: NDArray[np.float64] = np.clip(left.mean(axis=0), left[0], left[-1])  # of rounding
+    return mean
 
 
 def tolerates(sites: int) -> int:
