@@ -115,7 +115,7 @@ def test_a_federation_with_dead_and_broken_sites_and_a_killed_coordinator(place)
     arrays = weights.unpack(federation.read_update(place.store, found, site, place.home), found.key)
     assert shards.digest(weights.pack(arrays)) == done[number].updates[0].digest
     assert federation.backup(place.store, site, "quick", None) == last[0]
-    with pytest.raises(UnknownName, match="no round of site edge-1 .* is called '9'"):
+    with pytest.raises(UnknownName, match=r"no round of site edge-1 .* is called '9'"):
         federation.backup(place.store, site, "quick", 9)
     with pytest.raises(UnknownName, match="did you mean 'edge-1'"):
         federation.backup(place.store, "edge-11", "quick", None)
@@ -182,7 +182,7 @@ def test_what_cannot_begin(place):
         begin(place, sites=("cloud",))
     with pytest.raises(BadInput, match="a quorum of 5 is more than the 4 sites"):
         begin(place, quorum=5)
-    with pytest.raises(UnknownName, match="no average is called 'meen'.*did you mean 'mean'"):
+    with pytest.raises(UnknownName, match=r"no average is called 'meen'.*did you mean 'mean'"):
         begin(place, average="meen")
     with pytest.raises(CatalogError, match="no split 'train'"):
         begin(place, dataset=place.dataset.model_copy(update={"splits": {}}))
