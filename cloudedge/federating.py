@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cloudedge import running, terminal
 from data_catalog.catalog import Catalog
+from data_catalog.errors import ModelRefused
 from infra import settings
 from infra.stack import servers, using_stack
 
@@ -66,6 +67,8 @@ def federate(
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         _show(report)
+    if report.outcome == "refused":
+        raise ModelRefused(f"{report.reason}; the report is {report.key}")
 
 
 def _load_flow() -> None:

@@ -13,6 +13,7 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     models/<model>/<version>/<variant>/{model.*, golden.npz, card.json, card.html}
     models/<model>/<version>/<variant>/answers/<split>.parquet  its answers on held-out rows
     models/<model>/<version>/<variant>/deltas/<digest>     what makes it of the model of that digest
+    models/<model>/<version>/edge/weights.npz            the float32 net of the edge variant, for sites to learn on from
     models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of

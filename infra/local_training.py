@@ -43,6 +43,15 @@ class Learnt:
     held_out_right: int  # rows of the held-out split that the weights it began with are right on
 
 
+def check(model: Model) -> None:
+    """Raise CatalogError for a model whose edge variant is of a recipe whose net is not known here."""
+    recipe = model.variants["edge"].recipe
+    if recipe != RECIPE:
+        raise CatalogError(
+            f"model {model.name}, key `variants.edge.recipe`: {recipe!r} cannot be trained at sites; use {RECIPE!r}"
+        )
+
+
 def network(model: Model, shape: Sequence[int]) -> Any:
     """The Keras net of the model's edge variant.
 
@@ -51,17 +60,13 @@ def network(model: Model, shape: Sequence[int]) -> Any:
         shape: of a record.
 
     Raises:
-        CatalogError: the edge variant is of a recipe whose net is not known here.
+        CatalogError: as `check`.
         BadInput: there is no TensorFlow.
     """
-    spec = model.variants["edge"]
-    if spec.recipe != RECIPE:
-        raise CatalogError(
-            f"model {model.name}, key `variants.edge.recipe`: {spec.recipe!r} cannot be trained at sites; use {RECIPE!r}"
-        )
+    check(model)
     tensorflow()
     with _building:
-        return _training.network(shape, spec.settings["filters"], 1, 0, len(model.classes))  # type: ignore[arg-type]
+        return _training.network(shape, model.variants["edge"].settings["filters"], 1, 0, len(model.classes))  # type: ignore[arg-type]
 
 
 def tensorflow() -> Any:

@@ -42,11 +42,12 @@ def begin_federation(
 
     Raises:
         UnknownName: there is no such average.
-        CatalogError: a site has no source of the dataset, or the dataset no training split.
+        CatalogError: a site has no source of the dataset, the dataset no training split, or the model another recipe.
         BadInput: the quorum is more than there are sites, or the published variant was stored without its weights.
     """
     store = storage.open_store(bucket)
     AVERAGES.get(average, "--average")
+    local_training.check(model)
     born = list(dict.fromkeys(source.site for source in dataset.sources))
     chosen = tuple(dict.fromkeys(sites or born))
     if strangers := [site for site in chosen if site not in born]:
@@ -80,7 +81,7 @@ def begin_federation(
 
 
 def _published(store: storage.Store, card: VariantCard) -> weights.Weights:
-    key = keys.variant(card.model, card.version, card.tier, weights.FILE)
+    key = keys.variant(card.model, card.version, card.name, weights.FILE)
     try:
         return weights.unpack(store.get(key), key)
     except ObjectMissing as error:
