@@ -13,11 +13,11 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     models/<model>/<version>/<variant>/{model.*, golden.npz, card.json, card.html}
     models/<model>/<version>/<variant>/answers/<split>.parquet  its answers on held-out rows
     models/<model>/<version>/<variant>/deltas/<digest>     what makes it of the model of that digest
-    models/<model>/<version>/edge/weights.npz            the float32 net of the edge variant, for sites to learn on from
     models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem}
+    models/<model>/<version>/edge/weights.npz              the edge variant's float32 net, for sites to learn on from
     sites/<site>/training/<model>/<federation>/<round>/    what a site learnt in a round: {<digest>.npz, update.json}
     sites/<site>/training/<model>/latest.json              its last round, of whatever federation
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_catalog.errors import BadInput, CatalogError, StoreFull
+from data_catalog.errors import BadInput, CatalogError, ObjectMissing, StoreFull
+from infra import keys, weights
 from infra.recipes import _training, import_tensorflow
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from data_catalog.federation import LocalTraining, Start
-    from data_catalog.nouns import Model
+    from data_catalog.nouns import Model, VariantCard
     from infra.recipes import Examples
+    from infra.storage import Store
     from infra.weights import Weights
 
 RECIPE = "distil_int8"
@@ -93,7 +95,7 @@ def fresh_weights(model: Model, shape: Sequence[int]) -> list[NDArray[np.float32
 
 def learn(
     model: Model,
-    weights: Weights,
+    origin: Weights,
     taught: Examples,
     held_out: Examples,
     local: LocalTraining,
@@ -106,7 +108,7 @@ def learn(
 
     Args:
         model: the net, and `shift`, `turn` and `scale` of the views.
-        weights: to begin with.
+        origin: the weights to begin with.
         taught: the site's training records, at least one.
         held_out: on which the weights to begin with are judged; perhaps none.
         local: epochs and batch.
@@ -121,7 +123,7 @@ def learn(
     settings, random = model.variants["edge"].settings, np.random.default_rng(seed)
     with _trainer(model, shape) as trainer:
         net, optimizer = trainer.net, trainer.optimizer
-        net.set_weights(weights)
+        net.set_weights(origin)
         right = int((_logits(net, held_out.x).argmax(axis=1) == held_out.y).sum()) if len(held_out.y) else 0
         for variable in optimizer.variables:
             variable.assign(tf.zeros_like(variable))
@@ -196,17 +198,39 @@ def _compiled(model: Model, shape: Sequence[int]) -> _Trainer:
     return _Trainer(net, optimizer, step)
 
 
-def edge_variant(model: Model, weights: Weights, shape: Sequence[int], calibration: NDArray[np.generic]) -> bytes:
+def put_weights(store: Store, model: str, version: str, net: Any) -> None:
+    """Store the float32 net of a version's edge variant beside it, for sites to learn on from; None: it has none."""
+    if net is not None:
+        store.put(keys.variant(model, version, "edge", weights.FILE), weights.pack(net.get_weights()))
+
+
+def published_weights(store: Store, card: VariantCard) -> list[NDArray[np.float32]]:
+    """What `put_weights` stored.
+
+    Raises:
+        BadInput: the variant was published without it.
+    """
+    key = keys.variant(card.model, card.version, card.name, weights.FILE)
+    try:
+        return weights.unpack(store.get(key), key)
+    except ObjectMissing as error:
+        raise BadInput(
+            f"the edge variant of {card.model} {card.version} was published without its float32 net ({key}); begin with"
+            " a fresh one: `--start fresh`"
+        ) from error
+
+
+def edge_variant(model: Model, trained: Weights, shape: Sequence[int], calibration: NDArray[np.generic]) -> bytes:
     """The net of those weights as the model's edge variant: a `.tflite` of int8.
 
     Args:
         model: whose edge variant.
-        weights: of the net.
+        trained: the weights of the net.
         shape: of a record.
         calibration: records that give the ranges.
     """
     net = network(model, shape)
-    net.set_weights(weights)
+    net.set_weights(trained)
     from infra.recipes.distil_int8 import quantised
 
     return quantised(net, calibration)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadInput, CatalogError, ObjectMissing
+from data_catalog.errors import BadInput, CatalogError
 from data_catalog.federation import Federation, LocalTraining, Start
 from data_catalog.nouns import Dataset, Model, Tier, VariantCard
 from infra import federation, keys, local_training, shards, storage, weights
@@ -61,7 +61,11 @@ def begin_federation(
     if quorum > len(chosen):
         raise BadInput(f"a quorum of {quorum} is more than the {len(chosen)} sites that take part; lower it")
     shape = cards["edge"].shape
-    arrays = _published(store, cards["edge"]) if start == "published" else local_training.fresh_weights(model, shape)
+    arrays = (
+        local_training.published_weights(store, cards["edge"])
+        if start == "published"
+        else local_training.fresh_weights(model, shape)
+    )
     content = dataset.model_dump(mode="json", exclude={"description", "license", "batch", "shard_bytes", "shard_rows"})
     named = keys.digest_of(
         "federation", model.model_dump(mode="json", exclude={"description", "gate"}), content, chosen, rounds, average,
@@ -78,17 +82,6 @@ def begin_federation(
     )  # fmt: skip
     federation.put_noun(store, key, begun)
     return begun
-
-
-def _published(store: storage.Store, card: VariantCard) -> weights.Weights:
-    key = keys.variant(card.model, card.version, card.name, weights.FILE)
-    try:
-        return weights.unpack(store.get(key), key)
-    except ObjectMissing as error:
-        raise BadInput(
-            f"the edge variant of {card.model} {card.version} was published without its float weights ({key}); begin"
-            " with a fresh net: `--start fresh`"
-        ) from error
 
 
 def _finished(store: storage.Store, model: str, named: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -86,14 +87,9 @@ def test_killed_begun_again_published_and_restored(up_home, up_store, quick_run,
 
 def test_what_the_gate_refuses(up_home, quick_run, catalog, tmp_path):
     """A net that learnt one round from nothing."""
-    strict = (up_home.variables["CLOUDEDGE_CATALOG"], "models", "quick.yaml")
     (tmp_path / "models").mkdir()
-    text = (
-        open(os.path.join(*strict))
-        .read()
-        .replace("max_drop: 0.5, max_class_drop: 1.0", "max_drop: 0.1, max_class_drop: 1.0")
-    )
-    (tmp_path / "models" / "quick.yaml").write_text(text)
+    text = (Path(up_home.variables["CLOUDEDGE_CATALOG"]) / "models" / "quick.yaml").read_text()
+    (tmp_path / "models" / "quick.yaml").write_text(text.replace("max_drop: 0.5", "max_drop: 0.1"))
     done = up_home.call(
         "federate", "--model", "quick", "--dataset", "skewed", "--site", "edge-1", "--rounds", "1", "--start", "fresh",
         "--catalog", str(tmp_path), "--catalog", str(catalog), code=1,
