@@ -111,6 +111,63 @@ def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path |
     compare(dataset, source, catalog, picture, as_json=as_json)
 
 
+@cli.command()
+@click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
+@click.option("--model", default="digits", show_default=True, help="A model of the catalog.")
+@click.option(
+    "--site", "sites", multiple=True, help="A site that learns; repeat it.  [default: where the data is born]"
+)
+@click.option(
+    "--rounds", default=20, show_default=True, type=click.IntRange(1), help="How often the weights are averaged."
+)
+@click.option("--average", default="mean", show_default=True, help="mean, median or trimmed_mean.")
+@click.option("--epochs", default=2, show_default=True, type=click.IntRange(1), help="Of a site in a round.")
+@click.option(
+    "--start", default="published", show_default=True, type=click.Choice(["published", "fresh"]),
+    help="Begin with the published edge variant, or with a fresh net.",
+)  # fmt: skip
+@click.option(
+    "--quorum", default=0, type=click.IntRange(0), help="Sites that a round needs.  [default: more than half]"
+)
+@click.option(
+    "--wait", default=600.0, show_default=True, type=click.FloatRange(0, min_open=True),
+    help="Seconds that a round waits for a site.",
+)  # fmt: skip
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
+def federate(
+    dataset: str, model: str, sites: tuple[str, ...], rounds: int, average: str, epochs: int, start: str, quorum: int,
+    wait: float, catalog: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Train a model at the sites where data is born; weights travel, records do not."""
+    from cloudedge import federating
+
+    federating.federate(
+        dataset, model, sites, rounds, average, epochs, start, quorum, wait, catalog, as_json=as_json
+    )  # fmt: skip
+
+
+@cli.group()
+def models() -> None:
+    """Look after the models in the store."""
+
+
+@models.command()
+@click.argument("site")
+@click.argument("model")
+@click.option("--round", "number", type=click.IntRange(1), help="Of its last federation.  [default: the last]")
+def restore(site: str, model: str, number: int | None) -> None:
+    """Bring back what SITE learnt of MODEL, from its backup in the store to its folder on this machine."""
+    from cloudedge import federating
+
+    federating.restore(site, model, number)
+
+
 @cli.group()
 def keys() -> None:
     """Look after the sites' keys to restricted datasets."""

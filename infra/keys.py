@@ -17,6 +17,10 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem}
+    models/<model>/<version>/edge/weights.npz              the edge variant's float32 net, for sites to learn on from
+    sites/<site>/training/<model>/<federation>/<round>/    what a site learnt in a round: {<digest>.npz, update.json}
+    sites/<site>/training/<model>/latest.json              its last round, of whatever federation
+    federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
 """
@@ -134,6 +138,36 @@ def profile(site: str) -> str:
 def public_key(site: str) -> str:
     """Key of a site's public key."""
     return f"sites/{site}/public.pem"
+
+
+def training(site: str, model: str) -> str:
+    """The folder of what a site learnt of a model."""
+    return f"sites/{site}/training/{model}"
+
+
+def backup(site: str, model: str, federation: str, number: int, file: str) -> str:
+    """Key of a file of what a site learnt in a round of a federation."""
+    return f"{training(site, model)}/{federation}/{number:04}/{file}"
+
+
+def latest_backup(site: str, model: str) -> str:
+    """Key of the description of the last round in which a site learnt something of a model."""
+    return f"{training(site, model)}/latest.json"
+
+
+def federations(model: str) -> str:
+    """The folder of a model's federations."""
+    return f"federations/{model}"
+
+
+def federation(model: str, federation_id: str, file: str) -> str:
+    """Key of a file of a federation."""
+    return f"{federations(model)}/{federation_id}/{file}"
+
+
+def federation_round(model: str, federation_id: str, number: int, file: str) -> str:
+    """Key of a file of a round of a federation; round 0 is its start."""
+    return federation(model, federation_id, f"rounds/{number:04}/{file}")
 
 
 def wrapped_key(key_id: str, site: str) -> str:

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, CatalogError, ModelRefused
 from data_catalog.nouns import Dataset, Model, Tier, VariantCard
-from infra import cascade, keys, model_registry, self_test, shards, sources, storage
+from infra import cascade, keys, local_training, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
 from infra.runtimes import RUNTIMES
@@ -88,6 +88,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
     refuse_if_worse(model, cards)
     if there := _published(store, model, version):  # by another run, meanwhile
         return there
+    local_training.put_weights(store, model.name, version, made["edge"].keras)
     model_registry.withdraw(store, model.name, version)
     for tier in ("edge", "cloud"):
         card = cards[tier].model_copy(update={"teacher_digest": shards.digest(made["cloud"].model)})
