@@ -65,6 +65,8 @@ def publish(
         Conflict: the version has a variant of that name with other bytes.
         StoreError: as the store says.
     """
+    from infra.report import card_page  # whoever only reads needs no templates
+
     digest = shards.digest(model)
     if there := find_card(store, card.model, card.version, card.name):
         if there.digest != digest:
@@ -91,6 +93,7 @@ def publish(
         store.put(keys.variant(card.model, card.version, card.name, GOLDEN), rows)
     for split, table in answers.items():
         store.put(keys.answers(card.model, card.version, card.name, split), ledger.parquet(table))
+    store.put(keys.variant(card.model, card.version, card.name, PAGE), card_page.page(card).encode())
     store.put_new(keys.variant(card.model, card.version, card.name, CARD), card.model_dump_json(indent=2).encode())
     return card
 
@@ -160,6 +163,11 @@ def read_card(store: Store, model: str, version: str, name: str) -> VariantCard:
     if card := find_card(store, model, version, name):
         return card
     raise UnknownName.among(f"variant of {model} {version}", name, cards(store, model, version))
+
+
+def models(store: Store) -> list[str]:
+    """Names of the models in the registry."""
+    return sorted({key.split("/")[1] for key in store.keys("models")})
 
 
 def cards(store: Store, model: str, version: str) -> dict[str, VariantCard]:
@@ -313,6 +321,8 @@ def push(store: Store, card: VariantCard, group: str, by: str) -> Pointed:
     now = standing(log)[-1:]
     if now and (now[0].version, now[0].variant, now[0].digest) == (card.version, card.name, card.digest):
         return now[0]
+    if now and (old := find_card(store, card.model, now[0].version, now[0].variant)):
+        offer_delta(store, old, card)
     return _add(store, log, Pointed(
         model=card.model, group=group, serial=_next(log), version=card.version, variant=card.name, digest=card.digest,
         by=by, at=time.time(),

@@ -8,7 +8,7 @@ a record's split is a function of its content.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadRecord, CatalogError, ModelRefused
-from data_catalog.nouns import Dataset, Model, Tier, VariantCard
+from data_catalog.errors import BadRecord, CatalogError, ModelRefused, PlanError
+from data_catalog.nouns import Dataset, Model, Site, Tier, VariantCard
 from infra import cascade, keys, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
@@ -50,15 +50,34 @@ def model_version(model: Model, dataset: Dataset, work: Path) -> str:
     return keys.digest_of("model", LAYOUT, content, preprocessing, settings, code)[:16]
 
 
-def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict[Tier, VariantCard]:
-    """The cards of the model's current version; trains and publishes it if the store does not have it.
+def train_model(
+    model: Model, dataset: Dataset, work: Path, bucket: str, sites: Sequence[Site] = ()
+) -> dict[Tier, VariantCard]:
+    """The tiers' own cards of the version that the sites answer with; trains and publishes it if the store has it not.
+
+    Args:
+        model: of the catalog.
+        dataset: that it is trained on.
+        work: a folder of the run's own.
+        bucket: of the store.
+        sites: that take part. Where a variant was pushed to a group of them, its version is meant, and nothing is
+            trained; else what the catalog describes.
 
     Raises:
+        PlanError: variants of several versions were pushed to them, or of one that is not whole.
         ModelRefused: the edge variant failed its gate; nothing is published.
         StoreError: the store cannot be listed, read or written.
         CatalogError, BadRecord: the training data is not what the catalog says.
     """
     store = storage.open_store(bucket)
+    if told := model_registry.pinned(store, model.name, sites):
+        version = next(iter(told.values())).version
+        if cards := _published(store, model, version):
+            return cards
+        raise PlanError(
+            f"version {version} of model {model.name}, which was pushed to group {', '.join(told)}, is not whole in the"
+            f" store; push another, or roll back"
+        )
     version = model_version(model, dataset, work)
     if cards := _published(store, model, version):
         refuse_if_worse(model, cards)
