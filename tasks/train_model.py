@@ -18,7 +18,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, CatalogError, ModelRefused, PlanError
-from data_catalog.nouns import Dataset, Model, Site, Tier, VariantCard
+from data_catalog.nouns import Dataset, Model, Pointed, Site, Tier, VariantCard
 from infra import cascade, keys, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
@@ -71,13 +71,7 @@ def train_model(
     """
     store = storage.open_store(bucket)
     if told := model_registry.pinned(store, model.name, sites):
-        version = next(iter(told.values())).version
-        if cards := _published(store, model, version):
-            return cards
-        raise PlanError(
-            f"version {version} of model {model.name}, which was pushed to group {', '.join(told)}, is not whole in the"
-            f" store; push another, or roll back"
-        )
+        return _told(store, model, dataset, *next(iter(told.items())))
     version = model_version(model, dataset, work)
     if cards := _published(store, model, version):
         refuse_if_worse(model, cards)
@@ -116,6 +110,23 @@ def train_model(
         }
         cards[tier] = model_registry.publish(store, card, made[tier].model, golden[tier], answers, made[tier].file)
     publish("train", model.name, 1, 1, "models")
+    return cards
+
+
+def _told(store: storage.Store, model: Model, dataset: Dataset, group: str, entry: Pointed) -> dict[Tier, VariantCard]:
+    """The tiers' own cards of a version that was pushed."""
+    remedy = f"push another, or `cloudedge models rollback {model.name} --group {group}`"
+    cards = _published(store, model, entry.version)
+    if not cards:
+        raise PlanError(
+            f"version {entry.version} of model {model.name}, which was pushed to group {group}, is not whole in the"
+            f" store; {remedy}"
+        )
+    if cards["edge"].preprocessing != sources.preprocessing_digest(dataset):
+        raise PlanError(
+            f"version {entry.version} of model {model.name}, which was pushed to group {group}, was trained on records"
+            f" that went through other transforms than those of {dataset.name} today; {remedy}"
+        )
     return cards
 
 
@@ -217,6 +228,7 @@ def _card(
         agreement=float((mine.argmax(axis=1) == logits["cloud"]["validation"].argmax(axis=1)).mean()),
         made_seconds=seconds,
         preprocessing=sources.preprocessing_digest(dataset),
+        signature=f"{validation.x.dtype}{list(validation.x.shape[1:])} -> float32[{len(model.classes)}]",
     )
 
 

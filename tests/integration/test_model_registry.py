@@ -256,17 +256,18 @@ def test_what_fails_its_self_test_is_not_kept(up_store, name, tmp_path, monkeypa
 
 def test_a_delta_is_used_where_it_is_smaller(up_store, name, tmp_path):
     old = variant(up_store, name, "1")
-    near = variant(up_store, name, "2", data=weights(2, weights(1), 9))
-    far = variant(up_store, name, "3", seed=3)  # pushed to nobody: there is no delta
+    near = variant(up_store, name, "2", data=weights(2, weights(1), 9))  # with a delta to the one before
+    far = variant(up_store, name, "3", seed=3, name="far")  # the first of its name: there is none
     sites.cached_model(up_store, old, tmp_path)
-    model_registry.push(up_store, old, "edge", "me")
-    model_registry.push(up_store, near, "edge", "me")  # the delta is made here
     model, crossed = sites.cached_model(up_store, near, tmp_path)
     golden = len(up_store.get(keys.variant(name, "2", "edge", "golden.npz")))
     assert model == weights(2, weights(1), 9)
     assert crossed - golden < near.stored_bytes / 2
-    golden = len(up_store.get(keys.variant(name, "3", "edge", "golden.npz")))
+    golden = len(up_store.get(keys.variant(name, "3", "far", "golden.npz")))
     assert sites.cached_model(up_store, far, tmp_path) == (weights(3), far.stored_bytes + golden)
+    model_registry.push(up_store, old, "edge", "me")
+    model_registry.push(up_store, far, "edge", "me")  # from what the group answered with
+    assert up_store.exists(keys.variant(name, "3", "far", "deltas", old.digest))
     for path in (tmp_path / "models").iterdir():  # of a damaged old one no delta is made use of
         path.write_bytes(b"damaged")
     assert sites.cached_model(up_store, near, tmp_path)[0] == model
