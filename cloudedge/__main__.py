@@ -199,6 +199,91 @@ def shred(site: str) -> None:
     site_keys.shred(site)
 
 
+@cli.group()
+def models() -> None:
+    """Look at the models in the store, and say which variant a group of sites answers with."""
+
+
+@models.command("list")
+@click.argument("model", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def list_models(model: str, as_json: bool) -> None:
+    """Show the published versions of MODEL, or of all, and who answers with them."""
+    from cloudedge import models
+
+    models.list_versions(model, as_json=as_json)
+
+
+@models.command("show")
+@click.argument("model")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--variant", default="", help="Show this variant's card, and write its page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def show_model(model: str, version: str, variant: str, as_json: bool) -> None:
+    """Show a version of MODEL, and what each group of sites answers with and did before."""
+    from cloudedge import models
+
+    models.show(model, version, variant, as_json=as_json)
+
+
+@models.command("compare")
+@click.argument("model")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def compare_variants(model: str, version: str, picture: Path | None, as_json: bool) -> None:
+    """Compare the variants of MODEL: bytes, accuracy, speed, as a table and a picture."""
+    from cloudedge import models
+
+    models.compare(model, version, picture, as_json=as_json)
+
+
+@models.command("push")
+@click.argument("model")
+@click.argument("variant")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--group", default="", help="Of sites.  [default: the variant's tier]")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def push_variant(model: str, variant: str, version: str, group: str, catalog: tuple[Path, ...], as_json: bool) -> None:
+    """Let a group of sites answer with VARIANT of MODEL from their next run on."""
+    from cloudedge import models
+
+    models.push(model, variant, version, group, catalog, as_json=as_json)
+
+
+@models.command("rollback")
+@click.argument("model")
+@click.option("--group", default="edge", show_default=True, help="Of sites.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def rollback_variant(model: str, group: str, as_json: bool) -> None:
+    """Let a group of sites answer with what it did before the last push."""
+    from cloudedge import models
+
+    models.rollback(model, group, as_json=as_json)
+
+
+@models.command("prune")
+@click.argument("model")
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="Newest versions that stay.")
+@click.option(
+    "--history", default=2, show_default=True, type=click.IntRange(0),
+    help="Of what each group answered with before, how much stays.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Delete; without it only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def prune_versions(model: str, keep: int, history: int, yes: bool, as_json: bool) -> None:
+    """Delete versions of MODEL that no group of sites needs."""
+    from cloudedge import models
+
+    models.prune(model, keep, history, really=yes, as_json=as_json)
+
+
 def main() -> NoReturn:
     """Run a command; an error is one line, and the exit code says whose turn it is."""
     signal.signal(signal.SIGTERM, _interrupt)

@@ -303,6 +303,7 @@ class Profile(Noun):
     latency_seconds: float  # of reading and writing a small object
     dispatch_seconds: float  # from handing over a work order to its receipt, without the work
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
+    good: dict[Name, str] = Field(default_factory=dict)  # by model: version and variant that it answered with last
     runtime_versions: dict[str, str] = Field(default_factory=dict)
     measured_at: float = 0.0
     probe_seconds: float = 0.0  # what measuring took, and

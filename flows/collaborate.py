@@ -30,6 +30,7 @@ from tasks.fit_transforms import fit_transforms_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
+from tasks.publish_cards import publish_cards_task
 from tasks.publish_plan import publish_plan_task
 from tasks.publish_report import publish_report_task
 from tasks.refine_profiles import refine_profiles_task
@@ -76,7 +77,8 @@ def _run(
 
     with watch.stage("train"):
         batch, school = fit_transforms_task(batch, school, work, bucket)
-        cards = train_model_task(network, school, work, bucket)
+        cards = train_model_task(network, school, work, bucket, where)
+        publish_cards_task(list(cards.values()), watch.started)
 
     spools: dict[str, Path | None] = {}
     threads = {site.name: site.threads for site in where}

@@ -8,7 +8,7 @@ a record's split is a function of its content.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadRecord, CatalogError, ModelRefused
-from data_catalog.nouns import Dataset, Model, Tier, VariantCard
+from data_catalog.errors import BadRecord, CatalogError, ModelRefused, PlanError
+from data_catalog.nouns import Dataset, Model, Pointed, Site, Tier, VariantCard
 from infra import cascade, keys, local_training, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
@@ -50,15 +50,28 @@ def model_version(model: Model, dataset: Dataset, work: Path) -> str:
     return keys.digest_of("model", LAYOUT, content, preprocessing, settings, code)[:16]
 
 
-def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict[Tier, VariantCard]:
-    """The cards of the model's current version; trains and publishes it if the store does not have it.
+def train_model(
+    model: Model, dataset: Dataset, work: Path, bucket: str, sites: Sequence[Site] = ()
+) -> dict[Tier, VariantCard]:
+    """The tiers' own cards of the version that the sites answer with; trains and publishes it if the store has it not.
+
+    Args:
+        model: of the catalog.
+        dataset: that it is trained on.
+        work: a folder of the run's own.
+        bucket: of the store.
+        sites: that take part. Where a variant was pushed to a group of them, its version is meant, and nothing is
+            trained; else what the catalog describes.
 
     Raises:
+        PlanError: variants of several versions were pushed to them, or of one that is not whole.
         ModelRefused: the edge variant failed its gate; nothing is published.
         StoreError: the store cannot be listed, read or written.
         CatalogError, BadRecord: the training data is not what the catalog says.
     """
     store = storage.open_store(bucket)
+    if told := model_registry.pinned(store, model.name, sites):
+        return _told(store, model, dataset, *next(iter(told.items())))
     version = model_version(model, dataset, work)
     if cards := _published(store, model, version):
         refuse_if_worse(model, cards)
@@ -98,6 +111,23 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
         }
         cards[tier] = model_registry.publish(store, card, made[tier].model, golden[tier], answers, made[tier].file)
     publish("train", model.name, 1, 1, "models")
+    return cards
+
+
+def _told(store: storage.Store, model: Model, dataset: Dataset, group: str, entry: Pointed) -> dict[Tier, VariantCard]:
+    """The tiers' own cards of a version that was pushed."""
+    remedy = f"push another, or `cloudedge models rollback {model.name} --group {group}`"
+    cards = _published(store, model, entry.version)
+    if not cards:
+        raise PlanError(
+            f"version {entry.version} of model {model.name}, which was pushed to group {group}, is not whole in the"
+            f" store; {remedy}"
+        )
+    if cards["edge"].preprocessing != sources.preprocessing_digest(dataset):
+        raise PlanError(
+            f"version {entry.version} of model {model.name}, which was pushed to group {group}, was trained on records"
+            f" that went through other transforms than those of {dataset.name} today; {remedy}"
+        )
     return cards
 
 
@@ -199,6 +229,7 @@ def _card(
         agreement=float((mine.argmax(axis=1) == logits["cloud"]["validation"].argmax(axis=1)).mean()),
         made_seconds=seconds,
         preprocessing=sources.preprocessing_digest(dataset),
+        signature=f"{validation.x.dtype}{list(validation.x.shape[1:])} -> float32[{len(model.classes)}]",
     )
 
 
