@@ -104,7 +104,8 @@ def read(model: bytes) -> Description:
         for table in file.tables(file.root(), 7):
             of = tensors[file.scalar(table, 4, "I")]
             arguments = [
-                {file.text(pair, 0): of[file.scalar(pair, 1, "I")] for pair in file.tables(table, side)} for side in (0, 1)
+                {file.text(pair, 0): of[file.scalar(pair, 1, "I")] for pair in file.tables(table, side)}
+                for side in (0, 1)
             ]
             signatures[file.text(table, 2)] = Signature(*arguments)
         version = ""

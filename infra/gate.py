@@ -98,7 +98,9 @@ def faults(logits: NDArray[np.float32], labels: NDArray[np.integer], classes: Se
     answers = logits.argmax(axis=1)
     said, true = np.unique(answers), np.unique(labels)
     if len(said) == 1 and len(true) > 1:
-        return (f"it answers {classes[said[0]]!r} to every row; it has learnt nothing, or its input is scaled otherwise",)
+        return (
+            f"it answers {classes[said[0]]!r} to every row; it has learnt nothing, or its input is scaled otherwise",
+        )
     table = np.zeros((len(classes), len(classes)), int)
     np.add.at(table, (answers, labels), 1)
     rows, columns = linear_sum_assignment(table, maximize=True)

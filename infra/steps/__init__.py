@@ -11,7 +11,7 @@ one of `STAGES`, which says where in a recipe it belongs, and `CHOICES`: by sett
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from data_catalog.errors import CatalogError, UnknownName
 from infra.registry import Registry
@@ -64,7 +64,7 @@ def settings_of(step: str, given: Mapping[str, Any], where: str = "") -> dict[st
         CatalogError: a value is of the wrong type, or none of the choices.
     """
     module = STEPS.get(step, where)
-    settings = dict(module.SETTINGS)
+    settings: dict[str, float | int | str] = dict(module.SETTINGS)
     place = f"{where}: " if where else ""
     for name, value in given.items():
         if name not in settings:
@@ -77,5 +77,5 @@ def settings_of(step: str, given: Mapping[str, Any], where: str = "") -> dict[st
         choices = getattr(module, "CHOICES", {}).get(name)
         if choices and value not in choices:
             raise CatalogError(f"{place}step {step}: `{name}` is {value!r}; write one of {', '.join(choices)}")
-        settings[name] = type(default)(value)
+        settings[name] = cast("float | int | str", float(value) if isinstance(default, float) else value)
     return settings

@@ -91,9 +91,7 @@ def sparsity(net: Any) -> float:
     return float(sum((v == 0).sum() for v in values) / max(1, sum(v.size for v in values)))
 
 
-def retrain(
-    net: Any, data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Any, stage: str
-) -> None:
+def retrain(net: Any, data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Any, stage: str) -> None:
     """Train the net on, in place: on the labels, and on the teacher's softened answers if there is a teacher.
 
     The soft loss is that of G. Hinton, O. Vinyals, J. Dean, Distilling the Knowledge in a Neural Network, 2015.

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from data_catalog.errors import CatalogError
 from infra.recipes import import_tensorflow
 from infra.steps._retraining import (
-    RETRAINING, cloned, has_kernel, inner, kernel, require_kernels, retrain, sparsity, updates,
+    RETRAINING,
+    cloned,
+    has_kernel,
+    inner,
+    kernel,
+    require_kernels,
+    retrain,
+    sparsity,
+    updates,
 )  # fmt: skip
 
 if TYPE_CHECKING:

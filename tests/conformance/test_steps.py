@@ -45,13 +45,15 @@ def test_every_layer_is_pruned_as_its_pattern_says_and_its_zeros_survive_cluster
     assert [round(share, 2) for name, share in zeros.items() if "dense" in name] == [0.5]
     assert 0.4 < pruned.notes["sparsity"] < 0.6
     clustered = apply("cluster", pruned, clusters=6)
-    for before, after in zip(kernels(pruned.keras).values(), kernels(clustered.keras).values(), strict=True):
-        assert len(np.unique(after)) <= max(6, len(np.unique(before)) if before.size <= 9 else 6)
+    after_by_name = kernels(clustered.keras)
+    for name, before in kernels(pruned.keras).items():
+        after = after_by_name[name]
+        assert len(np.unique(after)) <= 6
         assert (after[before == 0] == 0).all()
 
 
 def test_a_wrong_sparsity_is_named():
-    with pytest.raises(CatalogError, match="step prune: the sparsity '1.5' of layer logits is no share"):
+    with pytest.raises(CatalogError, match=r"step prune: the sparsity '1\.5' of layer logits is no share"):
         apply("prune", step_suite.example()[0], layers="logits=1.5")
     with pytest.raises(CatalogError, match="step int8: `scales` is 'row'; write one of channel, tensor"):
         settings_of("int8", {"scales": "row"})
