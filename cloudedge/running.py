@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
@@ -13,10 +13,12 @@ from infra import settings
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from data_catalog.nouns import Report
+
+Answer = TypeVar("Answer")
 
 
 def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: Sequence[Path], as_json: bool) -> None:
@@ -37,9 +39,11 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):
             try:
-                report = _collaborate(dataset, model, sites, bound)
+                from flows.collaborate import collaborate
+
+                report = called(lambda: collaborate(dataset, model, tuple(sites), bound))
             finally:
-                _send_logs()
+                send_logs()
             files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -51,17 +55,19 @@ def _load_flow() -> None:
     import flows.collaborate  # noqa: F401
 
 
-def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -> Report:
-    """Call the flow in this process, without the heartbeat that would make it wait on its end."""
+def called(flow: Callable[[], Answer]) -> Answer:
+    """Call a flow in this process, without the heartbeat that would make it wait on its end.
+
+    Raises:
+        CloudEdgeError: what stopped it, failures of the Prefect server included.
+    """
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.collaborate import collaborate
-
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return collaborate(dataset, model, tuple(sites), bound)
+            return flow()
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code in {401, 403}:
@@ -80,7 +86,7 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -
             ) from error
 
 
-def _send_logs() -> None:
+def send_logs() -> None:
     """Deliver what Prefect's client has logged, else the page of a run lacks its last seconds: the server stops."""
     from prefect.logging.handlers import APILogHandler
 

@@ -94,8 +94,7 @@ def read(path: Path, work: Path) -> Any:
         return tf.keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, ImportError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelRefused(
-            f"{path} cannot be loaded by Keras 2 ({_one_line(error)}); save it with Keras 2, or as"
-            " a SavedModel"
+            f"{path} cannot be loaded by Keras 2 ({_one_line(error)}); save it with Keras 2, or as a SavedModel"
         ) from error
 
 

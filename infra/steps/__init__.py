@@ -77,5 +77,5 @@ def settings_of(step: str, given: Mapping[str, Any], where: str = "") -> dict[st
         choices = getattr(module, "CHOICES", {}).get(name)
         if choices and value not in choices:
             raise CatalogError(f"{place}step {step}: `{name}` is {value!r}; write one of {', '.join(choices)}")
-        settings[name] = cast("float | int | str", float(value) if isinstance(default, float) else value)
+        settings[name] = cast("float | int | str", float(cast("float", value)) if isinstance(default, float) else value)
     return settings
