@@ -284,6 +284,76 @@ def prune_versions(model: str, keep: int, history: int, yes: bool, as_json: bool
     models.prune(model, keep, history, really=yes, as_json=as_json)
 
 
+@models.command("compress")
+@click.argument("model")
+@click.option("--dataset", default="", help="With labels and splits.  [default: what the model is trained on]")
+@click.option("--name", default="", help="Of a model from elsewhere.  [default: from its file]")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    help="A label, in the order of the outputs of a model from elsewhere; repeat it.",
+)
+@click.option("--recipe", "recipes", multiple=True, help="A recipe of the catalog; repeat it.  [default: all]")
+@click.option("--max-bytes", type=click.IntRange(1), help="Most bytes to send.")
+@click.option(
+    "--max-ms", type=click.FloatRange(0, min_open=True), help="Most milliseconds for one row, on this machine."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Most loss of accuracy: 0.005 is half a point.  [default: the model's gate]",
+)
+@click.option(
+    "--max-class-drop",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Most loss of accuracy in any class.  [default: the model's gate]",
+)
+@click.option(
+    "--minutes",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="After which no new step is begun.",
+)
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/, recipes/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else, on standard output.")
+def compress_model(
+    model: str,
+    dataset: str,
+    name: str,
+    classes: tuple[str, ...],
+    recipes: tuple[str, ...],
+    max_bytes: int | None,
+    max_ms: float | None,
+    max_drop: float | None,
+    max_class_drop: float | None,
+    minutes: float,
+    catalog: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Make MODEL small: try recipes, publish the variants that pass the gate, and say which to take.
+
+    MODEL is a name of the catalog, or a path, URL or store:// key of a Keras file or a SavedModel.
+    """
+    from cloudedge import compressing
+
+    compressing.compress(
+        model,
+        {
+            "dataset": dataset, "name": name, "classes": classes, "recipes": recipes, "max_bytes": max_bytes,
+            "max_ms": max_ms, "max_drop": max_drop, "max_class_drop": max_class_drop, "minutes": minutes,
+        },
+        catalog,
+        as_json=as_json,
+    )  # fmt: skip
+
+
 def main() -> NoReturn:
     """Run a command; an error is one line, and the exit code says whose turn it is."""
     signal.signal(signal.SIGTERM, _interrupt)

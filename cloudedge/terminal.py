@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from data_catalog.nouns import Dataset, Model, Report, Site
+    from data_catalog.nouns import CompressionRecipe, Dataset, Model, Report, Site
 
 
 @contextmanager
@@ -159,8 +159,8 @@ def show_catalog(folders: Sequence[Path]) -> None:
     """Print the names that a run can use; a broken entry is shown with what is wrong."""
     entries = Catalog((*folders, *read_settings().catalog_folders))
     console = Console(highlight=False)
-    load: dict[str, Callable[[str], Dataset | Model | Site]] = {
-        "datasets": entries.dataset, "models": entries.model, "sites": entries.site
+    load: dict[str, Callable[[str], CompressionRecipe | Dataset | Model | Site]] = {
+        "datasets": entries.dataset, "models": entries.model, "recipes": entries.recipe, "sites": entries.site
     }  # fmt: skip
     broken: list[CatalogError] = []
     for kind, read in load.items():

@@ -170,6 +170,27 @@ class Model(Noun):
         return self
 
 
+class RecipeStep(Noun):
+    """One step of a compression recipe: the plug-in's name and its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    step: str
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The step's settings, as far as the recipe gives them."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class CompressionRecipe(Noun):
+    """How a model is made small: steps of `infra/steps`, in order, the last of which converts."""
+
+    name: Name
+    description: str
+    teacher: Literal["original", "none"] = "original"  # whose answers a retraining step keeps to
+    steps: tuple[RecipeStep, ...] = Field(min_length=1)
+
+
 class Site(Noun):
     """A place where shards are born or answered."""
 
@@ -280,6 +301,58 @@ class Pointed(Noun):
     by: str
     at: float
     back: bool = False  # a rollback, to what stood before the one before
+
+
+class Budget(Noun):
+    """What a compressed variant may cost, and how long the search for it may take; None: no bound."""
+
+    max_bytes: int | None = Field(default=None, ge=1)  # as it is sent
+    max_ms: float | None = Field(default=None, gt=0)  # for one row, on the machine that judges
+    minutes: float = Field(default=60.0, gt=0)  # after which no new step is begun
+
+
+class CompressionJob(Noun):
+    """A model that is to be compressed, and all that a trial needs to know."""
+
+    bucket: str
+    model: Name
+    version: str
+    dataset: Dataset
+    classes: tuple[str, ...]
+    seed: int
+    gate: Gate
+    original: VariantCard
+    keras: str  # key of the model in Keras's own format; empty: only the SavedModel of `original` is there
+
+
+class Trial(Noun):
+    """What became of one recipe."""
+
+    recipe: Name
+    digest: str  # of model, data, steps, their settings and their code
+    status: Literal["measured", "published", "refused", "failed", "untried"]
+    reason: str = ""
+    card: VariantCard | None = None
+    inside_budget: bool = False
+    faults: tuple[str, ...] = ()  # what no bound excuses
+    seconds: float = 0.0  # of the steps that this search had to do
+    reused: bool = False  # nothing was to be done
+
+
+class CompressionReport(Noun):
+    """A search as a person reads it."""
+
+    model: Name
+    version: str
+    dataset: Name
+    original: VariantCard
+    gate: Gate
+    budget: Budget
+    trials: tuple[Trial, ...]
+    recommended: str = ""  # the variant inside the budget with the fewest bytes to send
+    started: float
+    seconds: float
+    report_key: str
 
 
 class VariantSpeed(Noun):

@@ -13,6 +13,11 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     models/<model>/<version>/<variant>/{model.*, golden.npz, card.json, card.html}
     models/<model>/<version>/<variant>/answers/<split>.parquet  its answers on held-out rows
     models/<model>/<version>/<variant>/deltas/<digest>     what makes it of the model of that digest
+    models/<model>/<version>/cloud/model.keras             the cloud variant as Keras writes it, to be compressed
+    models/<model>/<version>/steps/<digest>.zip            a model on its way through a compression recipe
+    models/<model>/<version>/trials/<digest>.json          what was measured of what a recipe made
+    models/<model>/<version>/refused/<recipe>-<digest>.json  a variant that was not published, and why
+    models/<model>/<version>/searches/<time>.json          report of a search among recipes
     models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
@@ -93,6 +98,11 @@ def model_version(model: str, version: str) -> str:
 def variant(model: str, version: str, name: str, *file: str) -> str:
     """Key of a file of a variant."""
     return "/".join(("models", model, version, name, *file))
+
+
+def compression(model: str, version: str, kind: str, name: str) -> str:
+    """Key of an object of a search among recipes; `kind` is its folder: `steps`, `trials`, `refused` or `searches`."""
+    return f"{model_version(model, version)}/{kind}/{name}{'.zip' if kind == 'steps' else '.json'}"
 
 
 def answers(model: str, version: str, name: str, split: str) -> str:
