@@ -153,22 +153,6 @@ def federate(
 
 
 @cli.group()
-def models() -> None:
-    """Look after the models in the store."""
-
-
-@models.command()
-@click.argument("site")
-@click.argument("model")
-@click.option("--round", "number", type=click.IntRange(1), help="Of its last federation.  [default: the last]")
-def restore(site: str, model: str, number: int | None) -> None:
-    """Bring back what SITE learnt of MODEL, from its backup in the store to its folder on this machine."""
-    from cloudedge import federating
-
-    federating.restore(site, model, number)
-
-
-@cli.group()
 def keys() -> None:
     """Look after the sites' keys to restricted datasets."""
 
@@ -352,6 +336,17 @@ def compress_model(
         catalog,
         as_json=as_json,
     )  # fmt: skip
+
+
+@models.command()
+@click.argument("site")
+@click.argument("model")
+@click.option("--round", "number", type=click.IntRange(1), help="Of its last federation.  [default: the last]")
+def restore(site: str, model: str, number: int | None) -> None:
+    """Bring back what SITE learnt of MODEL, from its backup in the store to its folder on this machine."""
+    from cloudedge import federating
+
+    federating.restore(site, model, number)
 
 
 def main() -> NoReturn:
