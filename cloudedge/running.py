@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from data_catalog.nouns import Report
 
 
-def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: Sequence[Path], as_json: bool) -> None:
+def run(
+    dataset: str,
+    model: str,
+    sites: Sequence[str],
+    bound: float,
+    confidence: float,
+    catalog: Sequence[Path],
+    as_json: bool,
+) -> None:
     """Run `collaborate` and show its report.
 
     Raises:
@@ -37,7 +45,7 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):
             try:
-                report = _collaborate(dataset, model, sites, bound)
+                report = _collaborate(dataset, model, sites, bound, confidence)
             finally:
                 _send_logs()
             files = _keep(report, found.home)
@@ -51,7 +59,7 @@ def _load_flow() -> None:
     import flows.collaborate  # noqa: F401
 
 
-def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -> Report:
+def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float, confidence: float) -> Report:
     """Call the flow in this process, without the heartbeat that would make it wait on its end."""
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
@@ -61,7 +69,7 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return collaborate(dataset, model, tuple(sites), bound)
+            return collaborate(dataset, model, tuple(sites), bound, confidence)
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code in {401, 403}:

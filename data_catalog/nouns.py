@@ -223,6 +223,7 @@ class VariantCard(Noun):
     shape: tuple[int, ...]
     dtype: str
     temperature: float
+    calibration_rows: int = 0  # that the temperature was fitted on; 0: on the validation rows, as once was done
     validation_rows: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -269,11 +270,15 @@ class Cascade(Noun):
     threshold: float
     temperature: float
     bound: float  # how far below cloud-only the accuracy may lie, as the user said
-    allowance: float  # the part of the bound that was spent on the validation rows
+    allowance: float  # how far below cloud-only the accuracy on the validation rows may lie, for the bound to hold
     escalation: float  # predicted share of rows
     validation_rows: int
     validation_accuracy: float
     validation_cloud_accuracy: float
+    confidence: float = 0.0  # probability with which the bound holds; 0: chosen with a margin, nothing is promised
+    kept_losses: int = 0  # validation rows that the edge keeps, where it is wrong and the cloud right,
+    kept_gains: int = 0  # and where it is right and the cloud wrong
+    calibrated: tuple[tuple[float, float], ...] = ()  # confidences, and shares of validation rows below each
 
 
 class Placement(Noun):
@@ -403,6 +408,18 @@ class Receipt(Noun):
     spans: tuple[Span, ...]
 
 
+class Drift(Noun):
+    """Whether an edge's data look to its variant as those did that the cascade was calibrated with."""
+
+    rows: int  # looked at
+    distance: float  # largest difference between the shares of rows below any confidence
+    distance_p: float  # probability of such a distance or a larger one if nothing has changed
+    escalation: float  # share of rows under the threshold
+    escalation_p: float  # probability of a share at least so far from the calibrated one if nothing has changed
+    flagged: bool
+    reason: str
+
+
 class SiteReport(Noun):
     """One line of the report's table of sites."""
 
@@ -418,6 +435,7 @@ class SiteReport(Noun):
     computed_results: int
     reused_results: int
     reason: str
+    drift: Drift | None = None  # None: there was nothing to compare
 
 
 class Report(Noun):

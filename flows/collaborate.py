@@ -47,6 +47,9 @@ def collaborate(
     bound: Annotated[
         float, Field(description="How far below cloud-only the accuracy may lie; 0.005 is half a point", ge=0, le=1)
     ] = 0.005,
+    confidence: Annotated[
+        float, Field(description="With which the bound is to hold; 0: a margin instead of a promise", ge=0, lt=1)
+    ] = 0.95,
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 
@@ -64,11 +67,18 @@ def collaborate(
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     with workspace(settings.home) as work:
-        return _run(sized(batch, where), network, school, where, bound, work, bucket)
+        return _run(sized(batch, where), network, school, where, bound, confidence, work, bucket)
 
 
 def _run(
-    batch: Dataset, network: Model, school: Dataset, where: list[Site], bound: float, work: Path, bucket: str
+    batch: Dataset,
+    network: Model,
+    school: Dataset,
+    where: list[Site],
+    bound: float,
+    confidence: float,
+    work: Path,
+    bucket: str,
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
@@ -112,7 +122,7 @@ def _run(
         profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], cards, bucket)
 
     with watch.stage("plan"):
-        plan = plan_placement_task(run_id, batch, cards, where, profiles, indexes, bound, bucket)
+        plan = plan_placement_task(run_id, batch, cards, where, profiles, indexes, bound, bucket, confidence)
         publish_plan_task(plan)
 
     def compress(source: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, CorruptObject, LedgerMismatch, ObjectMissing
 from data_catalog.nouns import Dataset, Escalated, Model, Placement, Plan, Receipt
-from infra import keys, ledger, pipeline, storage
+from infra import drift, keys, ledger, pipeline, storage
 from infra.progress import publish
 
 PREDICTIONS = pa.schema(
@@ -37,6 +37,7 @@ class Totals:
     known: dict[str, int] = field(default_factory=lambda: {"cascade": 0, "cloud_only": 0, "edge_only": 0})
     files: list[str] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
+    confidences: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by edge: as `drift.count` counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     tier = np.full(len(prediction), result["tier"][0].as_py(), object)
     edge = prediction.copy() if tier[0] == "edge" else None
     if edge is not None:
+        _count_confidences(fetched, plan, totals)
         unsure = np.flatnonzero(confidence < np.float32(plan.cascade.threshold))
         given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
@@ -176,6 +178,14 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
          pa.nulls(len(prediction), pa.string()) if edge is None else pa.array(names[edge], pa.string())],
         PREDICTIONS,
     )  # fmt: skip
+
+
+def _count_confidences(fetched: _Fetched, plan: Plan, totals: Totals) -> None:
+    """Count how sure the edge is of rows that were in no split which made or judged a model."""
+    fresh = np.array([split in {None, "test"} for split in fetched.records["split"].to_pylist()], bool)
+    counts = drift.count(plan.cascade, fetched.result["confidence"].to_numpy()[fresh])
+    site = fetched.placement.site
+    totals.confidences[site] = totals.confidences.get(site, 0) + counts
 
 
 def require_same_rows(key: str, expected: pa.ChunkedArray, found: pa.ChunkedArray) -> None:

@@ -46,6 +46,7 @@ def plan_placement(
     indexes: Sequence[Index],
     bound: float,
     bucket: str,
+    confidence: float = 0.95,
 ) -> Plan:
     """Make the plan of a run and store it with the edges' and the cloud's first work orders.
 
@@ -58,8 +59,10 @@ def plan_placement(
         indexes: the shards of each source.
         bound: how far below cloud-only the accuracy may lie, 1 = 100 %.
         bucket: of the store.
+        confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
 
     Raises:
+        BadInput: there are too few validation rows for the bound.
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
     """
@@ -69,7 +72,8 @@ def plan_placement(
         if source.site not in known:
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
-    threshold = read_threshold(store, cards, bound)
+    # where nothing may leave its site nothing can be promised
+    threshold = read_threshold(store, cards, bound, 0.0 if dataset.residency == "site" else confidence)
     if dataset.residency == "site":
         threshold = cascade.keep_all(threshold)
     shards = [shard for index in indexes for shard in index.shards]
@@ -132,14 +136,16 @@ def plan_placement(
     return plan
 
 
-def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float) -> Cascade:
+def read_threshold(
+    store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float, level: float = 0.95
+) -> Cascade:
     """The cascade's threshold for the bound, from both variants' answers to the validation rows."""
     edge = cards["edge"]
     key = keys.answers(edge.model, edge.version, "validation")
     table = ledger.read_parquet(store.get(key), key)
     label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
-    confidence = table["edge_confidence"].to_numpy()
-    return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)
+    sure = table["edge_confidence"].to_numpy()
+    return cascade.choose_threshold(sure, by_edge == label, by_cloud == label, bound, edge.temperature, level)
 
 
 def choose_codec(

@@ -78,10 +78,8 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
         predict = RUNTIMES.get(spec.runtime, f"model {model.name}, key `variants.{tier}.runtime`").load(
             made[tier].model, JUDGE_BATCH
         )
-        logits[tier] = {split: predict(examples[split].x) for split in JUDGED if split in examples}
-        cards[tier] = _card(
-            model, dataset, version, tier, made[tier], logits, examples["validation"], time.time() - begun
-        )
+        logits[tier] = {split: predict(examples[split].x) for split in ("calibration", *JUDGED) if split in examples}
+        cards[tier] = _card(model, version, tier, made[tier], logits, examples, time.time() - begun)
     refuse_if_worse(model, cards)
     for split in JUDGED:
         if split in examples:
@@ -156,15 +154,19 @@ def _load_examples(model: Model, dataset: Dataset, work: Path) -> dict[str, Exam
 
 def _card(
     model: Model,
-    dataset: Dataset,
     version: str,
     tier: Tier,
     made: Made,
     logits: Mapping[Tier, Mapping[str, NDArray[np.float32]]],
-    validation: Examples,
+    examples: Mapping[str, Examples],
     seconds: float,
 ) -> VariantCard:
-    """Measure a variant on the validation rows, on the runtime that will execute it."""
+    """Measure a variant on the validation rows, on the runtime that will execute it.
+
+    Its temperature is fitted on the calibration rows: one that had seen the validation rows would give their
+    confidences a part in the threshold that is chosen on them.
+    """
+    validation, calibration = examples["validation"], examples["calibration"]
     mine, labels = logits[tier]["validation"], validation.y
     right = mine.argmax(axis=1) == labels
     spec = model.variants[tier]
@@ -181,7 +183,8 @@ def _card(
         classes=model.classes,
         shape=validation.x.shape[1:],
         dtype=validation.x.dtype.name,
-        temperature=cascade.fit_temperature(mine, labels),
+        temperature=cascade.fit_temperature(logits[tier]["calibration"], calibration.y),
+        calibration_rows=len(calibration.y),
         validation_rows=len(labels),
         accuracy=float(right.mean()),
         accuracy_interval=cascade.wilson_interval(int(right.sum()), len(labels)),

@@ -9,8 +9,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport
-from infra import cascade, keys, shards, storage
+from data_catalog.nouns import Drift, Plan, Receipt, Report, Site, SiteReport
+from infra import cascade, drift, keys, shards, storage
 from infra.progress import Stopwatch
 from infra.report import charts, page
 
@@ -63,7 +63,14 @@ def build_report(
     """The report's numbers; pure. Arguments as in `write_report`."""
     names = ("cascade", "cloud_only", "edge_only")
     known = {name: totals.known[name] == totals.scored > 0 for name in names}
-    lines = tuple(_site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name)) for site in sites)
+    drifts = {
+        name: drift.compare(plan.cascade, counts, len(totals.confidences))
+        for name, counts in totals.confidences.items()
+    }
+    lines = tuple(
+        _site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name), drifts.get(site.name))
+        for site in sites
+    )
     begun = [span.start for span in watch.spans if span.stage in {"infer", "escalate"}]
     ended = [span.end for span in watch.spans if span.stage in {"infer", "escalate"}]
     edge_rows = sum(p.shard.rows for p in plan.placements if p.variant == plan.variants["edge"].digest)
@@ -107,7 +114,7 @@ def build_report(
     )
 
 
-def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -> SiteReport:
+def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int, drifted: Drift | None) -> SiteReport:
     mine = [receipt for receipt in receipts if receipt.site == site.name]
     crossed = sent + sum(receipt.wan_in + receipt.wan_out for receipt in mine) if site.tier == "edge" else 0
     return SiteReport(
@@ -123,6 +130,7 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -
         computed_results=sum(receipt.computed_results for receipt in mine),
         reused_results=sum(receipt.reused_results for receipt in mine),
         reason=plan.reasons.get(site.name, ""),
+        drift=drifted,
     )
 
 
