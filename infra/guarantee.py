@@ -4,7 +4,7 @@ Below a threshold the cloud answers, so a row costs something only if the edge k
 wrong and the cloud right, a *gain* if the edge is right and the cloud wrong. The drop in accuracy is the probability of
 a loss less that of a gain. `docs/cascade.md` derives what is here.
 
-The test of one threshold is exact and unconditional: J. Hsueh, J. Liu & J. Chen, Unconditional exact tests for
+The test of one threshold is exact and unconditional: H. Hsueh, J. Liu & J. Chen, Unconditional exact tests for
 equivalence or noninferiority for paired binary endpoints, Biometrics 57 (2001). The search is fixed sequence testing:
 A. Angelopoulos, S. Bates, E. Candes, M. Jordan & L. Lei, Learn then Test, arXiv:2110.01052 (2021).
 """
