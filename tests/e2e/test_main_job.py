@@ -133,6 +133,16 @@ def test_a_tighter_bound_computes_only_what_it_escalates(quick_run, up_home):
     assert report["accuracy"]["edge_only"] == quick_run["accuracy"]["edge_only"]
 
 
+def test_a_bound_that_the_rows_cannot_show_is_refused_with_the_number_that_it_takes(quick_run, up_home):
+    done = up_home.call("run", "--model", "quick", "--bound", "0.001", code=2)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("cloudedge: ")]
+    assert "takes at least 2,995 validation rows, and there are 1,071" in line
+    careless = up_home.run("--model", "quick", "--bound", "0.001", "--confidence", "0")
+    assert careless["cascade"]["confidence"] == 0
+    assert quick_run["cascade"]["confidence"] == 0.95
+    assert quick_run["cascade"]["kept_losses"] - quick_run["cascade"]["kept_gains"] <= 0.005 * 1071
+
+
 def test_the_runs_page_tells_the_story(quick_run, prefect_client):
     """In Prefect: a run named by what it does, a sub-flow a site, the stages as tasks, and three artifacts."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
