@@ -44,6 +44,12 @@ def cli() -> None:
     help="With which the bound is to hold; 0: a margin instead of a promise.",
 )  # fmt: skip
 @click.option(
+    "--escalate-at-most",
+    multiple=True,
+    metavar="AMOUNT",
+    help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
+)
+@click.option(
     "--catalog",
     type=click.Path(path_type=Path),
     multiple=True,
@@ -56,13 +62,14 @@ def run(
     sites: tuple[str, ...],
     bound: float,
     confidence: float,
+    escalate_at_most: tuple[str, ...],
     catalog: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Answer a dataset's batch with a model over the sites, and report."""
     from cloudedge import running
 
-    running.run(dataset, model, sites, bound, confidence, catalog, as_json)
+    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json)
 
 
 @cli.command()

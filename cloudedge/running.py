@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError, StoreFull
-from infra import settings
+from infra import ration, settings
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def run(
     sites: Sequence[str],
     bound: float,
     confidence: float,
+    escalate_at_most: Sequence[str],
     catalog: Sequence[Path],
     as_json: bool,
 ) -> None:
@@ -33,6 +34,7 @@ def run(
     Raises:
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
+    ration.read_budget(escalate_at_most)
     if catalog:
         folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
         settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
@@ -45,7 +47,7 @@ def run(
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):
             try:
-                report = _collaborate(dataset, model, sites, bound, confidence)
+                report = _collaborate(dataset, model, sites, bound, confidence, escalate_at_most)
             finally:
                 _send_logs()
             files = _keep(report, found.home)
@@ -59,7 +61,9 @@ def _load_flow() -> None:
     import flows.collaborate  # noqa: F401
 
 
-def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float, confidence: float) -> Report:
+def _collaborate(
+    dataset: str, model: str, sites: Sequence[str], bound: float, confidence: float, escalate_at_most: Sequence[str]
+) -> Report:
     """Call the flow in this process, without the heartbeat that would make it wait on its end."""
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
@@ -69,7 +73,7 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float, c
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return collaborate(dataset, model, tuple(sites), bound, confidence)
+            return collaborate(dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code in {401, 403}:

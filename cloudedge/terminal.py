@@ -162,6 +162,8 @@ def show_report(report: Report, page: Path) -> None:
 def promise(report: Report) -> str:
     """What is promised of the accuracy, in a sentence."""
     c = report.cascade
+    if report.held_rows:
+        return f"not kept: the budget left {report.held_rows:,} unsure rows with the edge's answer"
     if c.confidence:
         return f"within {c.bound:.2%} of cloud-only with {c.confidence:.0%} confidence, from {c.validation_rows:,} rows"
     if not c.threshold and any(s.tier == "edge" for s in report.sites):

@@ -281,6 +281,14 @@ class Cascade(Noun):
     calibrated: tuple[tuple[float, float], ...] = ()  # confidences, and shares of validation rows below each
 
 
+class Budget(Noun):
+    """Most that the escalations of a run may take; None: no limit."""
+
+    rows: float | None = Field(default=None, ge=0)
+    bytes: float | None = Field(default=None, ge=0)  # as they are sent, over all links
+    seconds: float | None = Field(default=None, ge=0)  # of each link
+
+
 class Placement(Noun):
     """Where one shard is answered, and why."""
 
@@ -313,6 +321,7 @@ class Plan(Noun):
     predicted_wan_bytes: int
     reasons: dict[str, str]  # by site
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
+    budget: Budget | None = None  # of the escalations
 
 
 class OrderedShard(Noun):
@@ -337,6 +346,13 @@ class EscalationOrder(Noun):
     preprocessing: str
     shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
     recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
+    most_rows: int | None = None  # that the site may escalate, and
+    most_bytes: int | None = None  # that it may send for it; None: no limit
+
+    @property
+    def rationed(self) -> bool:
+        """Whether a row that is unsure may have to stay."""
+        return self.most_rows is not None or self.most_bytes is not None
 
 
 class WorkOrder(Noun):
@@ -399,6 +415,7 @@ class Receipt(Noun):
     computed_results: int
     reused_results: int
     escalated: tuple[Escalated, ...]
+    held_rows: int = 0  # that should have been escalated and were not, because of the budget
     seconds: dict[str, float]  # busy time by stage, summed over threads
     startup_seconds: float
     bytes_in: int  # everything the site read
@@ -454,6 +471,7 @@ class Report(Noun):
     missing_rows: int
     duplicate_rows: int
     escalated_rows: int
+    held_rows: int = 0  # unsure rows that the budget kept at the edge; its answer stands
     predicted_escalated_rows: int
     scored_rows: int
     accuracy: dict[Literal["cascade", "cloud_only", "edge_only"], float | None]

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import PlanError, UnknownName
 from data_catalog.nouns import (
+    Budget,
     Cascade,
     CodecTrial,
     Dataset,
@@ -26,7 +27,7 @@ from data_catalog.nouns import (
     VariantCard,
     WorkOrder,
 )
-from infra import cascade, codec_trials, keys, ledger, rendezvous, sources, storage
+from infra import cascade, codec_trials, keys, ledger, ration, rendezvous, sources, storage
 from infra.ledger import Index
 from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
 from infra.progress import publish
@@ -47,6 +48,7 @@ def plan_placement(
     bound: float,
     bucket: str,
     confidence: float = 0.95,
+    budget: Budget | None = None,
 ) -> Plan:
     """Make the plan of a run and store it with the edges' and the cloud's first work orders.
 
@@ -60,6 +62,7 @@ def plan_placement(
         bound: how far below cloud-only the accuracy may lie, 1 = 100 %.
         bucket: of the store.
         confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
+        budget: of the escalations; None: no limit.
 
     Raises:
         BadInput: there are too few validation rows for the bound.
@@ -125,11 +128,17 @@ def plan_placement(
         predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, threshold, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
         lossy_error=max(index.lossy_error for index in indexes),
+        budget=budget,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     clouds = [site.name for site in sites if site.tier == "cloud"]
+    shares = _shares(budget, plan, known)
     for site, _ in known.values():
         order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
+        if order.escalation and site.name in shares:
+            rows, size = shares[site.name]
+            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
+            order = order.model_copy(update={"escalation": rationed})
         if order.shards:
             store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
@@ -218,6 +227,17 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         ),
         escalation=escalation if site.tier == "edge" else None,
     )  # fmt: skip
+
+
+def _shares(
+    budget: Budget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
+) -> dict[str, tuple[int | None, int | None]]:
+    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
+    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
+    if budget is None:
+        return {}
+    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
+    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
 
 
 def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:

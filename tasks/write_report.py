@@ -87,6 +87,7 @@ def build_report(
         missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
         duplicate_rows=0,
         escalated_rows=totals.escalated,
+        held_rows=totals.held,
         predicted_escalated_rows=round(plan.cascade.escalation * edge_rows),
         scored_rows=totals.scored,
         accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},
