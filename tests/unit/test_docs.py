@@ -158,7 +158,7 @@ def test_every_command_and_option_exists(name):
             arguments = " ".join(words[2:])
             assert words[1] in {*cli.commands, "--help"}, f"{name}: {line}"
             known = {option for p in getattr(cli.commands.get(words[1]), "params", ()) for option in p.opts}
-            assert set(re.findall(r"--[a-z]+", arguments)) <= known, f"{name}: {line}"
+            assert set(re.findall(r"--[a-z-]+", arguments)) <= known, f"{name}: {line}"
 
 
 def test_the_readme_names_every_key_of_a_dataset():
