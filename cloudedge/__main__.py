@@ -40,6 +40,16 @@ def cli() -> None:
     help="How far below cloud-only the accuracy may lie: 0.005 is half a point.",
 )  # fmt: skip
 @click.option(
+    "--confidence", default=0.95, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="With which the bound is to hold; 0: a margin instead of a promise.",
+)  # fmt: skip
+@click.option(
+    "--escalate-at-most",
+    multiple=True,
+    metavar="AMOUNT",
+    help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
+)
+@click.option(
     "--catalog",
     type=click.Path(path_type=Path),
     multiple=True,
@@ -47,12 +57,19 @@ def cli() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
 def run(
-    dataset: str, model: str, sites: tuple[str, ...], bound: float, catalog: tuple[Path, ...], as_json: bool
+    dataset: str,
+    model: str,
+    sites: tuple[str, ...],
+    bound: float,
+    confidence: float,
+    escalate_at_most: tuple[str, ...],
+    catalog: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Answer a dataset's batch with a model over the sites, and report."""
     from cloudedge import running
 
-    running.run(dataset, model, sites, bound, catalog, as_json)
+    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json)
 
 
 @cli.command()

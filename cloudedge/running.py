@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError, StoreFull
-from infra import settings
+from infra import ration, settings
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 
-def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: Sequence[Path], as_json: bool) -> None:
+def run(
+    dataset: str,
+    model: str,
+    sites: Sequence[str],
+    bound: float,
+    confidence: float,
+    escalate_at_most: Sequence[str],
+    catalog: Sequence[Path],
+    as_json: bool,
+) -> None:
     """Run `collaborate` and show its report.
 
     Raises:
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
+    ration.read_budget(escalate_at_most)
     if catalog:
         folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
         settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
@@ -40,7 +50,7 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
         with using_stack(found, meanwhile=_load_flow):
             from flows.collaborate import collaborate
 
-            report = call_flow(collaborate, dataset, model, tuple(sites), bound)
+            report = call_flow(collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
             files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")

@@ -252,6 +252,7 @@ class VariantCard(Noun):
     shape: tuple[int, ...]
     dtype: str
     temperature: float
+    calibration_rows: int = 0  # that the temperature was fitted on; 0: on the validation rows, as once was done
     validation_rows: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -389,11 +390,23 @@ class Cascade(Noun):
     threshold: float
     temperature: float
     bound: float  # how far below cloud-only the accuracy may lie, as the user said
-    allowance: float  # the part of the bound that was spent on the validation rows
+    allowance: float  # how far below cloud-only the accuracy on the validation rows may lie, for the bound to hold
     escalation: float  # predicted share of rows
     validation_rows: int
     validation_accuracy: float
     validation_cloud_accuracy: float
+    confidence: float = 0.0  # probability with which the bound holds; 0: chosen with a margin, nothing is promised
+    kept_losses: int = 0  # validation rows that the edge keeps, where it is wrong and the cloud right,
+    kept_gains: int = 0  # and where it is right and the cloud wrong
+    calibrated: tuple[tuple[float, float], ...] = ()  # confidences, and shares of validation rows below each
+
+
+class EscalationBudget(Noun):
+    """Most that the escalations of a run may take; None: no limit."""
+
+    rows: float | None = Field(default=None, ge=0)
+    bytes: float | None = Field(default=None, ge=0)  # as they are sent, over all links
+    seconds: float | None = Field(default=None, ge=0)  # of each link
 
 
 class Placement(Noun):
@@ -428,6 +441,7 @@ class Plan(Noun):
     predicted_wan_bytes: int
     reasons: dict[str, str]  # by site
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
+    budget: EscalationBudget | None = None  # of the escalations
 
 
 class OrderedShard(Noun):
@@ -452,6 +466,13 @@ class EscalationOrder(Noun):
     preprocessing: str
     shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
     recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
+    most_rows: int | None = None  # that the site may escalate, and
+    most_bytes: int | None = None  # that it may send for it; None: no limit
+
+    @property
+    def rationed(self) -> bool:
+        """Whether a row that is unsure may have to stay."""
+        return self.most_rows is not None or self.most_bytes is not None
 
 
 class WorkOrder(Noun):
@@ -514,6 +535,7 @@ class Receipt(Noun):
     computed_results: int
     reused_results: int
     escalated: tuple[Escalated, ...]
+    held_rows: int = 0  # that should have been escalated and were not, because of the budget
     seconds: dict[str, float]  # busy time by stage, summed over threads
     startup_seconds: float
     bytes_in: int  # everything the site read
@@ -521,6 +543,18 @@ class Receipt(Noun):
     wan_in: int  # the part that crossed its link
     wan_out: int
     spans: tuple[Span, ...]
+
+
+class Drift(Noun):
+    """Whether an edge's data look to its variant as those did that the cascade was calibrated with."""
+
+    rows: int  # looked at
+    distance: float  # largest difference between the shares of rows below any confidence
+    distance_p: float  # probability of such a distance or a larger one if nothing has changed
+    escalation: float  # share of rows under the threshold
+    escalation_p: float  # probability of a share at least so far from the calibrated one if nothing has changed
+    flagged: bool
+    reason: str
 
 
 class SiteReport(Noun):
@@ -538,6 +572,7 @@ class SiteReport(Noun):
     computed_results: int
     reused_results: int
     reason: str
+    drift: Drift | None = None  # None: there was nothing to compare
 
 
 class Report(Noun):
@@ -556,6 +591,7 @@ class Report(Noun):
     missing_rows: int
     duplicate_rows: int
     escalated_rows: int
+    held_rows: int = 0  # unsure rows that the budget kept at the edge; its answer stands
     predicted_escalated_rows: int
     scored_rows: int
     accuracy: dict[Literal["cascade", "cloud_only", "edge_only"], float | None]

@@ -45,7 +45,8 @@ def measure(
     Args:
         model: its bytes, as the runtime takes them.
         runtime: that will execute it.
-        examples: by split; `validation`, and perhaps `test`.
+        examples: by split; `validation`, perhaps `test`, and `calibration`, on which the temperature is fitted: one
+            that had seen the validation rows would give their confidences a part in the threshold chosen on them.
         reference: (n, classes) logits of the original on the validation rows; None: it is the original.
 
     Returns:
@@ -64,6 +65,7 @@ def measure(
         raise ModelRefused(f"it gives {mine.shape[1]} logits a row, and the original {whole.shape[1]}")
     right, right_whole = mine.argmax(axis=1) == y, whole.argmax(axis=1) == y
     finite = bool(np.isfinite(mine).all())
+    fitted_on = examples.get("calibration", validation)
     by_class = [_by_class(hits, y, mine.shape[1]) for hits in (right, right_whole)]
     latency, rate = _speed(predict, x)
     fields = {
@@ -75,7 +77,8 @@ def measure(
         "shape": x.shape[1:],
         "dtype": x.dtype.name,
         "signature": f"{x.dtype.name}{list(x.shape[1:])} -> float32[{mine.shape[1]}]".replace(" ", "").replace("->", " -> "),
-        "temperature": cascade.fit_temperature(mine, y) if finite else 1.0,
+        "temperature": cascade.fit_temperature(_logits(predict, fitted_on), fitted_on.y) if finite else 1.0,
+        "calibration_rows": len(fitted_on.y) if fitted_on is not validation else 0,
         "validation_rows": len(y),
         "accuracy": float(right.mean()),
         "accuracy_interval": cascade.wilson_interval(int(right.sum()), len(y)),

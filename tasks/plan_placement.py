@@ -15,6 +15,7 @@ from data_catalog.nouns import (
     Cascade,
     CodecTrial,
     Dataset,
+    EscalationBudget,
     EscalationOrder,
     OrderedShard,
     Placement,
@@ -26,7 +27,7 @@ from data_catalog.nouns import (
     VariantCard,
     WorkOrder,
 )
-from infra import cascade, codec_trials, keys, model_registry, rendezvous, sources, storage
+from infra import cascade, codec_trials, keys, model_registry, ration, rendezvous, sources, storage
 from infra.ledger import Index
 from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
 from infra.progress import publish
@@ -46,6 +47,8 @@ def plan_placement(
     indexes: Sequence[Index],
     bound: float,
     bucket: str,
+    confidence: float = 0.95,
+    budget: EscalationBudget | None = None,
 ) -> Plan:
     """Make the plan of a run and store it with the edges' and the cloud's first work orders.
 
@@ -58,8 +61,11 @@ def plan_placement(
         indexes: the shards of each source.
         bound: how far below cloud-only the accuracy may lie, 1 = 100 %.
         bucket: of the store.
+        confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
+        budget: of the escalations; None: no limit.
 
     Raises:
+        BadInput: there are too few validation rows for the bound.
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
     """
@@ -69,7 +75,8 @@ def plan_placement(
         if source.site not in known:
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
-    threshold = read_threshold(store, cards, bound)
+    # where nothing may leave its site nothing can be promised
+    threshold = read_threshold(store, cards, bound, 0.0 if dataset.residency == "site" else confidence)
     if dataset.residency == "site":
         threshold = cascade.keep_all(threshold)
     shards = [shard for index in indexes for shard in index.shards]
@@ -121,24 +128,32 @@ def plan_placement(
         predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, threshold, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
         lossy_error=max(index.lossy_error for index in indexes),
+        budget=budget,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     clouds = [site.name for site in sites if site.tier == "cloud"]
+    shares = _shares(budget, plan, known)
     for site, _ in known.values():
         order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
+        if order.escalation and site.name in shares:
+            rows, size = shares[site.name]
+            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
+            order = order.model_copy(update={"escalation": rationed})
         if order.shards:
             store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
     return plan
 
 
-def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float) -> Cascade:
+def read_threshold(
+    store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float, level: float = 0.95
+) -> Cascade:
     """The cascade's threshold for the bound, from both variants' answers to the validation rows."""
     edge = cards["edge"]
     table = model_registry.read_answers(store, edge, cards["cloud"], "validation")
     label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
-    confidence = table["edge_confidence"].to_numpy()
-    return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)
+    sure = table["edge_confidence"].to_numpy()
+    return cascade.choose_threshold(sure, by_edge == label, by_cloud == label, bound, edge.temperature, level)
 
 
 def choose_codec(
@@ -211,6 +226,17 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         ),
         escalation=escalation if site.tier == "edge" else None,
     )  # fmt: skip
+
+
+def _shares(
+    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
+) -> dict[str, tuple[int | None, int | None]]:
+    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
+    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
+    if budget is None:
+        return {}
+    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
+    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
 
 
 def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def test_a_result_survives_and_remembers_what_was_packed():
 def test_the_threshold_is_the_smallest_that_keeps_the_bound():
     confidence = np.linspace(0, 1, 100, dtype=np.float32)
     edge_right = confidence > 0.295
-    found = cascade.choose_threshold(confidence, edge_right, np.ones(100, bool), 0.02, 1.0)
+    found = cascade.choose_threshold(confidence, edge_right, np.ones(100, bool), 0.02, 1.0, level=0)
     assert found.escalation == pytest.approx(0.29)
     assert found.validation_accuracy == pytest.approx(0.99)
 
