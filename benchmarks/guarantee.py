@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import _results
 from benchmarks._store import local_store
 from data_catalog.catalog import Catalog
-from infra import cascade, keys, ledger
+from infra import cascade, model_registry
 from infra.settings import read_settings
 from infra.storage import open_store
 
