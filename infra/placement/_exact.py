@@ -85,6 +85,7 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
     if escalated.any() and a.judge >= 0:
         c = a.first_cloud
         add(-np.inf, 0.0, (e, 1.0), (y + a.judge, -1.0), (cold, -1.0))
+        add(-np.inf, 0.0, (y + a.judge, 1.0), (pair[option == a.judge], -1.0))  # it starts for shards only
         fixed = ((e, a.dispatch[c]), (cold, a.startup[a.judge]))
         add(-np.inf, 0.0, (t2, -1.0), (pair, escalated * a.again), *fixed)
         money[[e, cold]] = a.dispatch[c] * a.hour[c], a.startup[a.judge] * a.hour[c]

@@ -21,6 +21,7 @@ from scipy.optimize import linprog
 from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
+TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,6 @@ class Relaxed:
     value: float  # of the objective; no integer plan with a first part of at most `horizon` is below it
     slope: float  # of the value in the first part's seconds, where those were given
     unplaced: float  # shards that found no place, where those seconds were given
-    prices: dict[str, Floats]  # dual of every row by kind; of one row a site, unless the kind has only one
 
 
 class Columns:
@@ -170,33 +170,45 @@ def relax(
         some = np.flatnonzero(linear[name])
         under.kind(name, np.array([cap / size]), (0, some, linear[name][some] / size))
 
+    tie = TIE if first is None else TIE_LARGE
     cost = linear[a.problem.objective] / scale
     total = max(float(a.shards.sum()), 1.0)
-    cost[given] += TIE / 2 * (1 / total + a.bytes[cols.givers] / max(float(a.bytes @ a.shards), 1e-300))
+    cost[given] += tie / 2 * (1 / total + a.bytes[cols.givers] / max(float(a.bytes @ a.shards), 1e-300))
     if a.problem.objective != "makespan":
-        cost[[t1, t2]] += TIE / 2 / max(horizon, 1e-300)
+        cost[[t1, t2]] += tie / 2 / max(horizon, 1e-300)
     cost[n + g : n + g + slack] = (a.rows / max(float(a.rows.max(initial=0)), 1e-300))[:slack]
     low, high = np.zeros(width), np.full(width, np.inf)
     high[:n][closed] = 0.0
     low[t1], high[t1] = (least, horizon) if first is None else (first, first)
+    # HiGHS judges by absolute tolerances: count in shards of a mean origin, and in seconds of the first part.
+    unit = np.full(width, total / len(a.shards))
+    unit[[t1, t2]] = first or horizon
+    factor = float(len(a.shards))
     (m_eq, b_eq), (m_ub, b_ub) = equal.matrix(), under.matrix()
+    height = sp.diags(1 / np.concatenate([_height(kind, rows, unit[t1]) for kind, rows in under.kinds.items()]))
     found = linprog(
-        cost, A_ub=m_ub, b_ub=b_ub, A_eq=m_eq, b_eq=b_eq, bounds=np.stack([low, high], 1),
-        method="highs-ipm" if width > 500 else "highs-ds",
+        cost * unit * factor, A_ub=height @ m_ub @ sp.diags(unit), b_ub=height @ b_ub, A_eq=m_eq @ sp.diags(unit) / unit[0],
+        b_eq=b_eq / unit[0], bounds=np.stack([low, high], 1) / unit[:, None],
+        method="highs-ipm" if first is None and width > 500 else "highs-ds",
     )  # fmt: skip
     if found.status != 0:
         return None
-    x = np.maximum(found.x, 0.0)
+    x = np.maximum(found.x, 0.0) * unit
     return Relaxed(
         keep=x[: len(cols.kept_origin)],
         give=x[given],
         take=x[taken],
         first=float(x[t1]),
-        value=max(0.0, float(found.fun) - TIE) * scale,
-        slope=float(found.lower.marginals[t1] + found.upper.marginals[t1]) * scale,
+        value=max(0.0, float(found.fun) / factor - tie) * scale,
+        slope=float(found.lower.marginals[t1] + found.upper.marginals[t1]) / unit[t1] / factor * scale,
         unplaced=float(x[n + g : n + g + slack].sum()),
-        prices={kind: -found.ineqlin.marginals[rows] for kind, rows in under.kinds.items()},
     )
+
+
+def _height(kind: str, rows: slice, seconds: float) -> Floats:
+    """What rows of a kind are divided by: those of time by the time."""
+    timed = kind in ("compute", "cores", "uplink", "downlink", "escalations", "makespan")
+    return np.full(rows.stop - rows.start, seconds if timed else 1.0)
 
 
 def _under(cols: Columns, share: Floats, start: Floats, horizon: float, again: float, t1: int, t2: int) -> _Rows:
