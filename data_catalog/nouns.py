@@ -191,6 +191,15 @@ class CompressionRecipe(Noun):
     steps: tuple[RecipeStep, ...] = Field(min_length=1)
 
 
+class Prices(Noun):
+    """What a site costs, in units of money of the user's choice."""
+
+    hour: float = Field(default=0.0, ge=0)  # of the site, while it works
+    row: float = Field(default=0.0, ge=0)  # answered
+    gb_up: float = Field(default=0.0, ge=0)  # a gigabyte (1e9 bytes) over its link, and
+    gb_down: float = Field(default=0.0, ge=0)
+
+
 class Site(Noun):
     """A place where shards are born or answered."""
 
@@ -202,6 +211,7 @@ class Site(Noun):
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
+    prices: Prices = Prices()
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
 
     @model_validator(mode="before")

@@ -29,7 +29,7 @@ from data_catalog.nouns import (
 )
 from infra import cascade, codec_trials, keys, model_registry, ration, rendezvous, sources, storage
 from infra.ledger import Index
-from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
+from infra.placement import RULES, PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
 from infra.progress import publish
 
 ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
@@ -86,15 +86,14 @@ def plan_placement(
     done = _results_there(store, shards, cards, preprocessing)
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
-        sites=tuple(_place_site(site, profile, cards) for site, profile in known.values()),
+        sites=tuple(_place_site(site, profile, cards, threshold) for site, profile in known.values()),
         origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
-        escalation=threshold.escalation,
         record_bytes=float(np.mean([s.raw_bytes / s.rows for s in shards])) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
     )  # fmt: skip
-    solution = RULES.get("makespan").place(problem)
+    solution = RULES.get("programme").place(problem)
     where: dict[str, str] = {}
     for origin in {shard.origin for shard in open_shards}:
-        quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
+        quotas = {i: n for (o, i, _), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
     stored = _codecs_there(store, dataset)
     placements = tuple(
@@ -282,13 +281,19 @@ def _results_there(
     return dict(names[key] for key in names if key in there)
 
 
-def _place_site(site: Site, profile: Profile, cards: Mapping[Tier, VariantCard]) -> PlaceSite:
-    speed = profile.variants[cards[site.tier].digest]
+def _place_site(site: Site, profile: Profile, cards: Mapping[Tier, VariantCard], threshold: Cascade) -> PlaceSite:
+    card = cards[site.tier]
+    speed = profile.variants[card.digest]
+    variant = PlaceVariant(
+        name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
+        escalation=threshold.escalation, bytes=card.bytes,
+        accuracy=threshold.validation_accuracy if site.tier == "edge" else threshold.validation_cloud_accuracy,
+    )  # fmt: skip
     return PlaceSite(
         name=site.name, cloud=site.tier == "cloud", host=profile.host, host_cores=profile.cores,
-        threads=min(site.threads, profile.cores), seconds_per_row=1 / speed.rows_per_second,
-        startup_seconds=speed.startup_seconds, dispatch_seconds=profile.dispatch_seconds,
-        latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+        threads=min(site.threads, profile.cores), variants=(variant,),
+        dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+        prices=PlacePrices(**site.prices.model_dump()),
     )  # fmt: skip
 
 
