@@ -59,16 +59,17 @@ def pool(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: An
     name = keys.digest_of(
         "pool", [hashlib.sha256(part.tobytes()).hexdigest() for part in (x, y, *weights)], wanted, seed
     )
-    if name not in _pools:
+    found = _pools.get(name)
+    if found is None:
         if x.ndim == 4:
             times = max(1, -(-int(settings["views"]) // len(x)))
             random = np.random.default_rng(seed)
             x = np.concatenate([_seen(x, settings, random) for _ in range(times)])
             y = np.tile(y, times)
-        soft = None if teacher is None else answers(teacher, x)
+        found = Pool(x, y, None if teacher is None else answers(teacher, x))
         _pools.clear()
-        _pools[name] = Pool(x, y, soft)
-    return _pools[name]
+        _pools[name] = found
+    return found
 
 
 def _seen(x: NDArray[np.generic], settings: Mapping[str, Any], random: np.random.Generator) -> NDArray[np.generic]:
@@ -122,7 +123,7 @@ def retrain(
         net: changed in place.
         lessons: what to learn from.
         settings: as `SETTINGS`.
-        seed: of the order.
+        seed: of the order, and of dropout.
         stage: for the progress.
         trained: what Adam moves; the net's own variables if left out.
         gradients_of: from the gradients of the net's variables to those of `trained`; part of the graph.
@@ -130,6 +131,7 @@ def retrain(
         between: called every few batches with the share of them that is done.
     """
     tf = import_tensorflow()
+    tf.random.set_seed(seed)  # of dropout
     steps, batch = int(settings["steps"]), min(int(settings["batch"]), len(lessons.x))
     heat, hard = float(settings["temperature"]), float(settings["hard"]) if lessons.soft is not None else 1.0
     rate = tf.keras.optimizers.schedules.CosineDecay(float(settings["learning_rate"]), steps)
