@@ -171,6 +171,9 @@ def _trained(data: Digits, fold: int) -> dict[str, bytes]:
     times = 4 if data.full else 1
     made: dict[str, bytes] = {}
 
+    def converted(net: Any) -> bytes:
+        return STEPS.get("float32").apply(Candidate(net), lessons, {}, SEED, None).model
+
     def fitted(net: Any, settings: dict[str, float], stage: str) -> Any:
         chosen = {**_pool.SETTINGS, **settings}
         pool = _pool.pool(lessons, chosen, SEED, None)
@@ -201,12 +204,3 @@ def _averaged(nets: Sequence[Any]) -> Any:
     keras = import_tensorflow().keras
     record = keras.Input((28, 28, 1))
     return keras.Model(record, keras.layers.Average()([net(record, training=False) for net in nets]))
-
-
-def converted(net: Any) -> bytes:
-    """A `.tflite` of float32 weights that takes images of uint8."""
-    tf = import_tensorflow()
-    images = tf.keras.Input((28, 28, 1), dtype="uint8", name="x")
-    whole = tf.keras.Model(images, net(tf.cast(images, tf.float32), training=False))
-    model: bytes = tf.lite.TFLiteConverter.from_keras_model(whole).convert()
-    return model

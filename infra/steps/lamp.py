@@ -64,6 +64,7 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
 
     lessons = _pool.pool(data, settings, seed, teacher)
     _pool.retrain(net, lessons, settings, seed, "lamp", after_batch=mask_weights, between=prune)
+    prune(1.0)  # changes nothing where the schedule came to its end
     named = {variable.name: mask.numpy() for variable, mask in zip(pruned, masks, strict=True)}
     density = sum(int((v.numpy() != 0).sum()) for v in pruned) / sum(v.numpy().size for v in pruned)
     return Candidate(net, masks={**candidate.masks, **named}, notes={**candidate.notes, "kept": density})

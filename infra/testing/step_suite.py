@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SHAPE, CLASSES = (8, 8, 1), 3
 # So that a step takes seconds; whoever has other settings is tried with its defaults.
 FAST: dict[str, float | int | str] = {
-    "epochs": 2, "batch": 16, "shift": 0.0, "turn": 0.0, "scale": 0.0, "filters": "3", "clusters": 4, "values": 4
+    "epochs": 2, "batch": 16, "shift": 0.0, "turn": 0.0, "scale": 0.0, "filters": "3", "clusters": 4, "values": 4,
+    "steps": 100, "views": 1000,
 }  # fmt: skip
 TOLERANCE = 0.05  # of a step's logits from run to run, as a share of their spread: threads add in another order
 

@@ -124,6 +124,12 @@ def test_lamp_keeps_the_share_and_the_masks_say_which(start, pruned):
     assert all(array.all() for array in arrays_of(start)[::2])  # the candidate it got is as it was
 
 
+def test_lamp_keeps_no_more_however_few_the_batches(data, start):
+    assert lamp.apply(start, data, {**QUICK, "steps": 1, "keep": 0.3}, 3, None).notes["kept"] == pytest.approx(
+        0.3, abs=0.01
+    )
+
+
 def test_lamp_goes_on_from_an_earlier_mask(data, pruned):
     further = lamp.apply(pruned, data, {**QUICK, "steps": 20, "keep": 0.05, "begin": 0, "end": 0.5}, 3, None)
     for before, after in zip(arrays_of(pruned)[::2], arrays_of(further)[::2], strict=True):
