@@ -10,6 +10,7 @@ with the dictionary that it was made with, so a new one is a new form in `infra/
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import warnings
@@ -31,64 +32,65 @@ DIGITS = (28, 28, 1)
 KINDS = ("int16x8", "int8", "dynamic", "float16", "float32")
 
 
+def _chain(*inner: Callable[[Any], Any]) -> Any:
+    """A net of digits, its layers named as in the benchmark of models."""
+    keras = import_tensorflow().keras
+    record = x = keras.Input(DIGITS)
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for layer in inner:
+        x = layer(keras.layers)(x)
+    return keras.Model(record, keras.layers.Dense(10, name="d0")(x))
+
+
 def lenet_5() -> Any:
     """LeCun's net, as in Caffe: 431,080 parameters."""
-    keras = import_tensorflow().keras
-    layers = keras.layers
-    image = x = keras.Input(DIGITS, name="x")
-    x = layers.Rescaling(1 / 255)(x)
-    for filters in (20, 50):
-        x = layers.MaxPooling2D()(layers.Conv2D(filters, 5)(x))
-    x = layers.Dense(500, activation="relu")(layers.Flatten()(x))
-    return keras.Model(image, layers.Dense(10, name="logits")(x))
+    return _chain(
+        lambda k: k.Conv2D(20, 5, name="c1"), lambda k: k.MaxPooling2D(),
+        lambda k: k.Conv2D(50, 5, name="c2"), lambda k: k.MaxPooling2D(),
+        lambda k: k.Flatten(), lambda k: k.Dense(500, "relu", name="d1"),
+    )  # fmt: skip
 
 
 def lenet_300_100() -> Any:
     """Two hidden layers: 266,610 parameters."""
-    keras = import_tensorflow().keras
-    layers = keras.layers
-    image = x = keras.Input(DIGITS, name="x")
-    x = layers.Flatten()(layers.Rescaling(1 / 255)(x))
-    for units in (300, 100):
-        x = layers.Dense(units, activation="relu")(x)
-    return keras.Model(image, layers.Dense(10, name="logits")(x))
+    return _chain(
+        lambda k: k.Flatten(), lambda k: k.Dense(300, "relu", name="d1"), lambda k: k.Dense(100, "relu", name="d2")
+    )
 
 
 def small_convolutions() -> Any:
     """Two convolutions with their activations, without batch normalisation."""
-    keras = import_tensorflow().keras
-    layers = keras.layers
-    image = x = keras.Input(DIGITS, name="x")
-    x = layers.Rescaling(1 / 255)(x)
-    for filters in (16, 32):
-        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, padding="same", activation="relu")(x))
-    return keras.Model(image, layers.Dense(10, name="logits")(layers.Flatten()(x)))
+    return _chain(
+        lambda k: k.Conv2D(16, 5, activation="relu", name="c1"), lambda k: k.MaxPooling2D(),
+        lambda k: k.Conv2D(32, 5, activation="relu", name="c2"), lambda k: k.MaxPooling2D(), lambda k: k.Flatten(),
+    )  # fmt: skip
 
 
-NETS: tuple[Callable[[], Any], ...] = (
-    lambda: network((64,), (32, 16), 1, 0, 4),
-    lambda: network((1024, 1), (8, 16, 32), 1, 0, 4),
-    lambda: network(DIGITS, (16, 32), 1, 0, 10),
-    small_convolutions,
-    lenet_300_100,
-    lenet_5,
+NETS: tuple[tuple[Callable[[], Any], Sequence[str]], ...] = (
+    (lambda: network((64,), (32, 16), 1, 0, 4), KINDS),
+    (lambda: network((1024, 1), (8, 16, 32), 1, 0, 4), KINDS),
+    (lambda: network(DIGITS, (16, 32), 1, 0, 10), KINDS),
+    (lenet_300_100, KINDS[1:]),
+    (lenet_5, KINDS[1:]),
+    (small_convolutions, KINDS[1:]),
 )
 
 
 def conversions(net: Any, kinds: Sequence[str] = KINDS) -> Iterator[bytes]:
-    """The net as a `.tflite` of each kind."""
+    """The net as a `.tflite` of each kind; those that are not all integers begin with a cast from uint8."""
     tf = import_tensorflow()
-    samples = [
-        [np.random.default_rng(i).integers(0, 256, (1, *net.input_shape[1:])).astype(np.float32)] for i in range(4)
-    ]
+    random = np.random.default_rng(0)
+    samples = [[random.integers(0, 256, (1, *net.input_shape[1:])).astype(np.float32)] for _ in range(4)]
     ops = tf.lite.OpsSet
     for kind in kinds:
-        converter = tf.lite.TFLiteConverter.from_keras_model(net)
+        entry = tf.keras.Input(net.input_shape[1:], dtype="uint8", name="x")
+        cast = tf.keras.Model(entry, net(tf.cast(entry, tf.float32), training=False))
+        converter = tf.lite.TFLiteConverter.from_keras_model(net if kind.startswith("int") else cast)
         converter.optimizations = [tf.lite.Optimize.DEFAULT] if kind != "float32" else []
         if kind == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if kind.startswith("int"):
-            converter.representative_dataset = lambda: iter(samples)
+            converter.representative_dataset = functools.partial(iter, samples)
             eight, sixteen = ops.TFLITE_BUILTINS_INT8, ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [sixteen if kind == "int16x8" else eight]
         if kind == "int8":
@@ -101,10 +103,10 @@ def make() -> bytes:
     """The dictionary, compressed; what is most like other models comes last, where zstd's offsets are shortest."""
     tf = import_tensorflow()
     skeletons = []
-    for build in NETS:
+    for build, kinds in NETS:
         tf.keras.backend.clear_session()  # layers are numbered from the start again
         tf.keras.utils.set_random_seed(0)
-        skeletons += [shelf.skeleton(model) for model in conversions(build())]
+        skeletons += [shelf.skeleton(model) for model in conversions(build(), kinds)]
     return zstandard.ZstdCompressor(level=19).compress(b"".join(skeletons))
 
 

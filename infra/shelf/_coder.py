@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ONE = 1 << 22  # a probability, of a bit that is 1, has 22 bits
 RATES = [int((1 << 16) / (n + 1.6)) for n in range(255)]
 TOP, MASK = 0xFF000000, 0xFFFFFFFF
-MOST_DECISIONS = 1 << 20  # of one object: about a second
+# Decisions of one object: from how many on arrays go elsewhere (about a second), and how many are refused.
+MANY_DECISIONS, MOST_DECISIONS = 1 << 20, 1 << 21
 LONGEST = 40  # bits of a number
 RAW, ZSTD, LZMA = 0, 1, 2
 LEVEL = 19

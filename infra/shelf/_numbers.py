@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infra.shelf._coder import MOST_DECISIONS, Encoder
+from infra.shelf._coder import MANY_DECISIONS, Encoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,14 +114,14 @@ def _way(coder: Encoder, values: NDArray[np.uint8], depth: int) -> int:
         return CONSTANT
     # Entropy, and half the logarithm of their number for each value that is learnt.
     learnt = counts @ np.log2(values.size / counts) + len(counts) * np.log2(values.size) / 2
-    affordable = coder.decisions + values.size * depth <= MOST_DECISIONS
+    affordable = coder.decisions + values.size * depth <= MANY_DECISIONS
     return LEARNT if affordable and learnt / 8 < coder.blob_size(values.tobytes()) else APART
 
 
 def _gaps(coder: Coder, gaps: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """`count` gaps: learnt as numbers, or as bytes of which 255 says that the gap goes on."""
     lengths = 2 * np.frexp(gaps + 1.0)[1] - 1
-    way = coder.choice(int(coder.decisions + lengths.sum() > MOST_DECISIONS), 1)
+    way = coder.choice(int(coder.decisions + lengths.sum() > MANY_DECISIONS), 1)
     if way == LEARNT:
         return np.array(coder.numbers(gaps.tolist(), count), np.int64)
     full = gaps // 255
