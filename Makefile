@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-fuzz up down clean setup
+.PHONY: run test lint bench bench-data bench-plan bench-fuzz up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -21,6 +21,9 @@ bench: setup                 ## ratios to rivals and limits; writes benchmarks/r
 
 bench-data: setup            ## codecs, links, transfer, encryption, preprocessing, memory
 	$(BIN)/python -m benchmarks.data
+
+bench-plan: setup            ## plan time up to 100,000 sites, distance from the bound, the simulator
+	$(BIN)/python -m benchmarks.plan
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz

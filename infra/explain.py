@@ -84,7 +84,9 @@ def runners_up(problem: Problem, solution: Solution, origin: str, site: str | No
     born = a.origin_names.index(origin)
     mine = [k for k in np.flatnonzero(o == born) if site is None or a.names[a.site[m[k]]] == site]
     if not mine:
-        raise UnknownName.among("site that answers shards of " + origin, str(site), {i for p, i, _ in solution.counts if p == origin})
+        raise UnknownName.among(
+            "site that answers shards of " + origin, str(site), {i for p, i, _ in solution.counts if p == origin}
+        )
     k = max(mine, key=lambda k: (n[k], -k))
     now = evaluate(a, o, m, n).of(problem.objective)
     able = np.flatnonzero(a.site == a.home[born]) if a.resident[born] else np.arange(len(a.site))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from infra.placement import Problem
+if TYPE_CHECKING:
+    from infra.placement import Problem
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -83,7 +85,9 @@ class Arrays:
     @cached_property
     def longest(self) -> float:
         """Seconds that no placement takes longer than, by far."""
-        work = float(self.speed.max(initial=0)) * self.total_rows + float(self.latency.max(initial=0) * self.shards.sum())
+        work = float(self.speed.max(initial=0)) * self.total_rows + float(
+            self.latency.max(initial=0) * self.shards.sum()
+        )
         sent = float(self.bytes @ self.shards) + self.total_rows * self.problem.record_bytes
         links = sent * float((1 / self.up + 1 / self.down).max(initial=0))
         starts = float(self.startup.sum() + self.dispatch.sum() + self.busy.max(initial=0))
@@ -147,7 +151,7 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     escalated = rows * a.escalation[option]
 
     def by_site(where: Ints, what: Floats) -> Floats:
-        return np.bincount(where, what, sites)
+        return np.bincount(where, what, sites).astype(float)
 
     work = by_site(site, n * a.shard_seconds(origin, option))
     opened = np.bincount(option, n, len(a.site)) > 0

@@ -83,8 +83,7 @@ def test_all_shards_are_placed_and_stay_home_without_reason():
     variant = PlaceVariant(name="v", seconds_per_row=1e-4, startup_seconds=0.1, escalation=0.1)
     common = {"host_cores": 2, "threads": 1, "variants": (variant,), "dispatch_seconds": 0.1, "latency_seconds": 0.01}
     sites = tuple(
-        PlaceSite(name=n, cloud=n == "cloud", host=n, up=1e6, down=1e6, **common)
-        for n in ("a", "b", "cloud")
+        PlaceSite(name=n, cloud=n == "cloud", host=n, up=1e6, down=1e6, **common) for n in ("a", "b", "cloud")
     )
     origins = tuple(PlaceOrigin(site=n, shards=9, rows=100, bytes=1e6, resident=n == "a") for n in ("a", "b"))
     solution = RULES.get("programme").place(Problem(sites=sites, origins=origins, record_bytes=100))
