@@ -1,14 +1,16 @@
 """The programme of `docs/planner.md`: least makespan, bytes or money, with the distance to the best that can be.
 
 Small problems are solved in whole numbers. Others by a linear relaxation, which also gives the lower bound: largest
-remainders, then local search. The relaxation is the tighter the nearer its horizon is to the end of the best plan, so
-it is solved again with the end of the plan that was found. Above some size, seconds of the first part are given to
-it and searched for: the value is convex in them, and the tangents bound it from below.
+remainders, then local search. The relaxation is the tighter the better the seconds of the first part are known, so
+these are branched on. Above some size they are given to the relaxation and searched for: the value is convex
+in them, and the tangents bound it from below.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +27,9 @@ SMALL = 40  # pairs of origin and option up to which whole numbers are solved fo
 LARGE = 6_000  # sites from which on seconds are given and searched for
 CLASSES, CLASSES_LARGE = 6, 3
 CLOSE = 2e-3  # gap that is not worth another round
-ROUNDS, TANGENTS = 4, 6
+TANGENTS = 6
+LOOKS = 60_000  # columns times relaxations of a search by intervals
+NEARLY = 1.3  # times the best value, above which a rounded relaxation is not worth a local search
 NEAR = 2e-4  # the share by which seconds to try are longer than the least that they may be
 
 
@@ -121,28 +125,69 @@ def _refuse(a: Arrays) -> None:
 
 
 def _solve(a: Arrays) -> tuple[Placed | None, float]:
-    best, bound = _at_home(a), 0.0
+    best, bound = _start(a), 0.0
     if len(a.shards) * len(a.site) <= 4 * SMALL and len(exact.pairs(a)[0]) <= SMALL:
         found = exact.solve(a, _scale(a, best))
         if found is not None:
             placed = judge(a, *merged(*exact.pairs(a), found[0]))
             return repair(a, placed), found[1]
-    large = len(a.names) > LARGE
-    cols = Columns(a, CLASSES_LARGE if large else CLASSES)
-    for _ in range(1 if large else ROUNDS):
-        horizon = _horizon(a, best)
-        found_real = _by_tangents(cols, horizon, _scale(a, best)) if large else _relaxed(cols, horizon, _scale(a, best))
+    if len(a.names) > LARGE:
+        cols = Columns(a, CLASSES_LARGE)
+        found_real = _by_tangents(cols, _horizon(a, best), _scale(a, best))
         if found_real is None:
+            return best, bound
+        placed = repair(a, judge(a, *round_off(cols, found_real[0])))
+        return placed if best is None or better(placed, best) else best, found_real[1]
+    return _by_intervals(a, Columns(a, CLASSES), best)
+
+
+def _by_intervals(a: Arrays, cols: Columns, best: Placed | None) -> tuple[Placed | None, float]:
+    """Branch on the seconds of the first part: the shorter an interval, the tighter its relaxation; least bound first."""
+    scale = _scale(a, best)
+    waiting: list[tuple[float, int, float, float, float | None, Relaxed]] = []
+    done = math.inf  # the least bound of intervals that are not split any more
+    left = int(np.clip(LOOKS // max(1, cols.counts), 4, 60))
+
+    def look(low: float, high: float, again: float | None) -> None:
+        nonlocal left
+        left -= 1
+        real = relax(cols, low, high, scale, again=again)
+        if real is not None:
+            heapq.heappush(waiting, (real.value, left, low, high, again, real))
+
+    for again in _cases(cols):
+        look(float(a.busy.max(initial=0)), _horizon(a, best, again), again)
+    while waiting:
+        value, _, low, high, again, real = heapq.heappop(waiting)
+        if best is not None and best.broken == 0 and best.value <= min(value, done) * (1 + CLOSE):
+            done = min(done, value)
             break
-        real, value = found_real
-        bound = max(bound, value)
-        placed = repair(a, judge(a, *round_off(cols, real)))
-        previous, best = best, placed if best is None or better(placed, best) else best
-        if best.value <= bound * (1 + CLOSE) or (
-            previous is not None and best.costs.first > 0.98 * previous.costs.first
-        ):
-            break
-    return best, bound
+        placed = judge(a, *round_off(cols, real))
+        if best is None or placed.broken or placed.value < NEARLY * best.value:
+            placed = repair(a, placed)
+            best = placed if best is None or better(placed, best) else best
+        high = min(high, _horizon(a, best, again))
+        middle = min(max(real.first * (1 + CLOSE), low + (high - low) / 16), high - (high - low) / 16)
+        if left < 2 or high <= low * (1 + CLOSE) or best.value <= min(value, done) * (1 + CLOSE):
+            done = min(done, value)
+            continue
+        look(low, middle, again)
+        look(middle, high, again)
+    bound = min([done, *(each[0] for each in waiting)])
+    return best, (best.value if best is not None else 0.0) if math.isinf(bound) else bound
+
+
+def _start(a: Arrays) -> Placed | None:
+    """A plan to begin with: under a cap on the makespan the soonest one, if that keeps all else, or all at home."""
+    p = a.problem
+    if p.objective != "makespan" and "makespan" in p.caps:
+        rivals: dict[Objective, float] = {name: cap for name, cap in p.caps.items() if name != "makespan"}
+        soonest, _ = _solve(Arrays(replace(p, objective="makespan", caps=rivals)))
+        if soonest is not None:
+            placed = judge(a, soonest.origin, soonest.option, soonest.count)
+            if placed.broken == 0:
+                return repair(a, placed)
+    return _at_home(a)
 
 
 def _at_home(a: Arrays) -> Placed | None:
@@ -155,11 +200,11 @@ def _at_home(a: Arrays) -> Placed | None:
     return placed if placed.broken == 0 else None
 
 
-def _horizon(a: Arrays, best: Placed | None) -> float:
-    """Seconds that the first part of the best plan does not exceed."""
+def _horizon(a: Arrays, best: Placed | None, again: float | None = None) -> float:
+    """Seconds that the first part of the best plan does not exceed, if the second takes at least `again`."""
     most = min(a.longest, a.problem.caps.get("makespan", math.inf))
-    if best is not None and a.problem.objective == "makespan":
-        most = min(most, best.value)
+    if best is not None and best.broken == 0 and a.problem.objective == "makespan":
+        most = min(most, best.value - (again or 0.0))
     return max(most, float(a.busy.max(initial=0))) * (1 + 1e-9)
 
 
@@ -175,16 +220,8 @@ def _scale(a: Arrays, best: Placed | None) -> float:
     return max(dearest * float(a.shards.sum()), 1e-9)
 
 
-def _relaxed(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, float] | None:
-    """The best of two cases, where some edge escalates and where none does; the bound is that of both."""
-    a = cols.a
-    found = [relax(cols, a.busy.max(), horizon, scale, again=again) for again in _cases(cols)]
-    there = [real for real in found if real is not None]
-    return (min(there, key=lambda real: real.value), min(real.value for real in there)) if there else None
-
-
 def _cases(cols: Columns) -> list[float | None]:
-    """Seconds before the cloud's second part begins, where there is one; None for none, where that can be."""
+    """The cases of a search, whose bound is the least of them: seconds before the cloud's second part begins, where there is one; None for none, where that can be."""
     a = cols.a
     if not a.escalation.any():
         return [0.0]
@@ -201,12 +238,14 @@ def _by_tangents(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, 
     With the seconds given, the sites hang together by the pool alone, and HiGHS needs a tenth of the time.
     """
     a = cols.a
-    again = _cases(cols)[0] if len(_cases(cols)) == 1 else 0.0
+    cases = _cases(cols)
+    again = cases[0] or 0.0 if len(cases) == 1 else 0.0
     least = max(_least_seconds(a), float(a.busy.max(initial=0)))
     seconds = least * (1 + NEAR)
     left: Relaxed | None = None  # the last one with too few seconds, and the first one with enough:
     right = (seconds, again + seconds, 1.0)  # no value is below its own first part and what the cloud begins with
-    best, bound = None, 0.0
+    best: Relaxed | None = None
+    bound = 0.0
     for _ in range(TANGENTS):
         found = relax(cols, 0.0, horizon, scale, again=again, first=seconds)
         if found is None:
@@ -226,7 +265,7 @@ def _by_tangents(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, 
         if best.unplaced < 0.5 and best.value <= bound * (1 + CLOSE):
             break
         seconds *= 1 + NEAR
-    return best, bound
+    return None if best is None else (best, bound)
 
 
 def _least_seconds(a: Arrays) -> float:
