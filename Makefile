@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-fuzz up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-fuzz bench-federation up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -30,6 +30,9 @@ bench-guarantee: setup       ## how often the cascade's bound is broken, of 200 
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz
+
+bench-federation: setup      ## training at skewed sites against training in one place
+	$(BIN)/python -m benchmarks.federation
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@
