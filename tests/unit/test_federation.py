@@ -53,7 +53,7 @@ def damaged() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("what", damaged())
 def test_what_are_no_weights(what):
-    with pytest.raises(CorruptObject, match="sites/s/x.npz holds no weights"):
+    with pytest.raises(CorruptObject, match=r"sites/s/x\.npz holds no weights"):
         weights.unpack(damaged()[what], "sites/s/x.npz")
 
 
