@@ -1,4 +1,4 @@
-"""Judge what a federation made as every variant is judged, publish or refuse it, and write the federation's report."""
+"""Judge what a federation made as every variant is, publish or refuse it, and write the report."""
 
 from __future__ import annotations
 
