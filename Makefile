@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-fuzz up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -33,6 +33,9 @@ bench-plan: setup            ## plan time up to 100,000 sites, distance from the
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz
+
+bench-federation: setup      ## training at skewed sites against training in one place
+	$(BIN)/python -m benchmarks.federation
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@

@@ -1,4 +1,4 @@
-"""Judge what a federation made as every variant is judged, publish or refuse it, and write the federation's report."""
+"""Judge what a federation made as every variant is, publish or refuse it, and write the report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -55,7 +56,9 @@ def judge_federation(
     variant = local_training.edge_variant(model, weights, federation.shape, held_out["calibration"].x)
     card, reason = None, ""
     try:
-        card, answers, golden = _measured(federation, variant, model, school, cards, held_out, store, begun)
+        card, answers, golden = _measured(
+            federation, done[-1].digest, variant, model, school, cards, held_out, store, begun
+        )
         gate.refuse_if_worse(card, cards["cloud"], model.gate)
         card = model_registry.publish(store, card, variant, golden, answers)
     except ModelRefused as error:
@@ -70,6 +73,7 @@ def judge_federation(
 
 def _measured(
     federation: Federation,
+    trained: str,
     variant: bytes,
     model: Model,
     school: Dataset,
@@ -77,7 +81,7 @@ def _measured(
     held_out: Mapping[str, Examples],
     store: storage.Store,
     begun: float,
-) -> tuple[VariantCard, dict[str, object], self_test.Golden]:
+) -> tuple[VariantCard, dict[str, pa.Table], self_test.Golden]:
     """Card, answers to held-out rows and golden rows of the variant; ModelRefused for what no bound excuses."""
     cloud, spec = cards["cloud"], model.variants["edge"]
     validation = held_out["validation"]
@@ -92,7 +96,7 @@ def _measured(
             "step": "federate", "dataset": federation.dataset, "sites": len(federation.sites), "rounds": federation.rounds,
             "average": federation.average, "epochs": federation.local.epochs,
         },),
-        preprocessing=sources.preprocessing_digest(school), teacher_digest=cloud.digest, made_from=federation.digest, **fields,
+        preprocessing=sources.preprocessing_digest(school), teacher_digest=cloud.digest, made_from=trained, **fields,
     )  # fmt: skip
     answers = {
         split: model_registry.answer_table(held_out[split].ids, held_out[split].y, of_split, card.temperature)

@@ -1,4 +1,4 @@
-"""Train at a site on its own records for one round, and back up what it learnt: weights and counts leave, no record."""
+"""Train at a site on its own records for one round, and back it up: weights and counts leave, no record."""
 
 from __future__ import annotations
 

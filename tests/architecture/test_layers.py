@@ -122,6 +122,7 @@ def test_everything_public_has_a_docstring(name):
 
 def test_plug_in_folders_hold_plug_ins_only():
     """A family's folder is its registry: every file in it that does not begin with `_` is found by name."""
+    from infra.averaging import AVERAGES
     from infra.codecs import CODECS
     from infra.generators import GENERATORS
     from infra.lossy import LOSSY
@@ -131,7 +132,7 @@ def test_plug_in_folders_hold_plug_ins_only():
     from infra.runtimes import RUNTIMES
     from infra.transforms import TRANSFORMS
 
-    for registry in (CODECS, LOSSY, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS):
+    for registry in (CODECS, LOSSY, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS, AVERAGES):
         folder = ROOT / registry.package.replace(".", "/")
         assert {path.stem for path in folder.glob("[!_]*.py")} <= set(registry.names())
 
