@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data_catalog.errors import LedgerMismatch
-from data_catalog.nouns import Budget, Cascade, Escalated, Gate, Model, Placement, Plan, Shard, VariantSpec
+from data_catalog.nouns import Cascade, Escalated, EscalationBudget, Gate, Model, Placement, Plan, Shard, VariantSpec
 from infra import keys, ledger
 from tasks.aggregate_results import Totals, _Fetched, _Reference, merge_shard, require_same_rows
 
@@ -172,7 +172,7 @@ def test_an_answer_to_other_rows_than_the_unsure_ones_is_named(ids, says):
 
 
 def test_unsure_rows_that_a_budget_held_keep_the_edges_answer_and_the_reason():
-    within = plan(0.5).model_copy(update={"budget": Budget(rows=1)})
+    within = plan(0.5).model_copy(update={"budget": EscalationBudget(rows=1)})
     for ids in ([IDS[1]], []):
         totals = Totals()
         answer = result(ids, [2], [1.0], "cloud") if ids else None
