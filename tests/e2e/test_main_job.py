@@ -45,6 +45,8 @@ def test_the_first_run_is_complete(first):
     accuracy = report["accuracy"]
     assert accuracy["cloud_only"] - accuracy["cascade"] <= 0.005
     assert accuracy["edge_only"] > 0.95
+    assert report["variants"]["edge"]["calibration_rows"] > 200
+    assert not any(site["drift"]["flagged"] for site in report["sites"] if site["drift"])
     sites = {site["name"]: site for site in report["sites"]}
     assert {name: site["tier"] for name, site in sites.items()} == {
         "edge-1": "edge", "edge-2": "edge", "edge-3": "edge", "cloud": "cloud"

@@ -25,7 +25,7 @@ def catalog(tmp_path):
     (tmp_path / "datasets" / "synthetic-other-hall.yaml").write_text(other)
     model = (BUILT_IN / "models" / "bearing-faults.yaml").read_text()
     model = model.replace("synthetic-bearing-vibration", "synthetic-small-hall")
-    model = re.sub(r"epochs: \d+, batch: 64", "epochs: 8, batch: 16", model)
+    model = re.sub(r"epochs: \d+, batch: 64", "epochs: 20, batch: 16", model)
     (tmp_path / "models" / "hall.yaml").write_text(
         re.sub(r"^gate:.*", "gate: { max_drop: 1, max_class_drop: 1 }", model, flags=re.MULTILINE)
     )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data_catalog.errors import LedgerMismatch
-from data_catalog.nouns import Cascade, Escalated, Gate, Model, Placement, Plan, Shard, VariantSpec
+from data_catalog.nouns import Cascade, Escalated, EscalationBudget, Gate, Model, Placement, Plan, Shard, VariantSpec
 from infra import keys, ledger
 from tasks.aggregate_results import Totals, _Fetched, _Reference, merge_shard, require_same_rows
 
@@ -169,3 +169,21 @@ def test_an_answer_to_other_rows_than_the_unsure_ones_is_named(ids, says):
     answer = result(ids, [0] * len(ids), [1.0] * len(ids), "cloud")
     with pytest.raises(LedgerMismatch, match=f"^{keys.result(ESCALATED.result)} .*{says}"):
         merge(fetched(answer=answer))
+
+
+def test_unsure_rows_that_a_budget_held_keep_the_edges_answer_and_the_reason():
+    within = plan(0.5).model_copy(update={"budget": EscalationBudget(rows=1)})
+    for ids in ([IDS[1]], []):
+        totals = Totals()
+        answer = result(ids, [2], [1.0], "cloud") if ids else None
+        what = fetched(answer=answer, escalated=ESCALATED if ids else None)
+        table = merge_shard(what, within, model(), None, totals)
+        assert table["tier"].to_pylist() == ["edge", "cloud" if ids else "edge", *["edge"] * 4]
+        assert [bool(reason) for reason in table["reason"].to_pylist()] == [
+            i in {1, 3} and IDS[i] not in ids for i in range(6)
+        ]
+        assert (totals.escalated, totals.held) == (len(ids), 2 - len(ids))
+    with pytest.raises(LedgerMismatch, match="1 extra"):
+        merge_shard(
+            fetched(answer=result([IDS[1], IDS[2]], [2, 2], [1.0, 1.0], "cloud")), within, model(), None, Totals()
+        )
