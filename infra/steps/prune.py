@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import CatalogError
-from infra.recipes import import_tensorflow
 from infra.steps._retraining import (
     RETRAINING,
     cloned,
     has_kernel,
+    import_optimisation,
     inner,
     kernel,
     require_kernels,
@@ -56,9 +56,7 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
         ModelRefused: there is nothing to prune.
         CatalogError: a sparsity lies outside 0 to 1.
     """
-    import_tensorflow()
-    from tensorflow_model_optimization.sparsity import keras as pruning
-
+    pruning = import_optimisation().sparsity.keras
     require_kernels(candidate.keras, "prune")
     last = max(1, int(float(settings["until"]) * updates(data, settings)))
 
