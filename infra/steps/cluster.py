@@ -69,7 +69,7 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
     with seeded(seed):
         net = _wrapped_around(candidate.keras, wrapped)
     retrain(net, data, settings, seed, teacher, "cluster")
-    stripped = clustering.strip_clustering(net)
+    stripped = cloned(clustering.strip_clustering(net), lambda layer: layer, "cluster")
     stripped.trainable = True
     return replace(
         candidate, keras=stripped, notes={**candidate.notes, "clusters": float(count), "sparsity": sparsity(stripped)}

@@ -79,10 +79,12 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
     retrain(net, data, settings, seed, teacher, "prune")
     for layer in pruned:
         layer.pruning_obj.weight_mask_op()
-    masks = {kernel(inner(layer)).name: (kernel(inner(layer)).numpy() != 0) for layer in pruned}
-    stripped = pruning.strip_pruning(net)
+    names = {inner(layer).name for layer in pruned}
+    stripped = cloned(pruning.strip_pruning(net), lambda layer: layer, "prune")  # its variables' names without wrappers
+    mine = [layer for layer in stripped.layers if layer.name in names]
+    zeros = {kernel(layer).name: (kernel(layer).numpy() != 0).astype("float32") for layer in mine}
     return replace(
-        candidate, keras=stripped, masks={**candidate.masks, **masks},
+        candidate, keras=stripped, masks={**candidate.masks, **zeros},
         notes={**candidate.notes, "sparsity": sparsity(stripped)},
     )  # fmt: skip
 
