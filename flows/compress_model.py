@@ -17,6 +17,7 @@ from infra.settings import read_settings
 from infra.workspace import workspace
 from tasks.fit_transforms import fit_transforms_task
 from tasks.prepare_original import prepare_original_task
+from tasks.publish_cards import publish_cards_task
 from tasks.report_compression import report_compression_task
 from tasks.train_model import train_model_task
 from tasks.try_recipes import try_recipes_task
@@ -70,4 +71,5 @@ def compress_model(
         card = train_model_task(entry, school, work, bucket)["cloud"] if entry else None
         job = prepare_original_task(entry or model, card, school, bounds, work, bucket, name, classes)
         trials = try_recipes_task(job, tried, budget, os.cpu_count() or 1, settings.dask_address)
+        publish_cards_task([trial.card for trial in trials if trial.status == "published" and trial.card], started)
         return report_compression_task(job, trials, budget, started)

@@ -1,4 +1,4 @@
-"""Sum up a search among recipes: which variant to take, a report in the store, a table on the run's page in Prefect."""
+"""Sum up a search among recipes: which variant to take, a report in the store, a table in Prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Try recipes of compression on a model: what passes the gate is published, what does not is recorded with its reason."""
+"""Try compression recipes on a model; what passes the gate is published, else recorded with its reason."""
 
 from __future__ import annotations
 

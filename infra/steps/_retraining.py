@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import ModelRefused
@@ -9,7 +11,7 @@ from infra.recipes import import_tensorflow
 from infra.recipes._training import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from infra.recipes import TrainingData
 
@@ -24,6 +26,25 @@ RETRAINING: Mapping[str, float | int | str] = {
     "temperature": 3.0,  # of the soft labels
     "hard": 0.3,  # share of the loss on the true labels
 }
+
+_starting = threading.Lock()  # steps run in threads, and what follows is of the whole process
+
+
+def import_optimisation() -> Any:
+    """tensorflow-model-optimization, imported by one thread: half imported its parts cannot be found."""
+    import_tensorflow()
+    with _starting:
+        import tensorflow_model_optimization as tfmot
+
+        return tfmot
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Build what has random beginnings with the seed, undisturbed by other threads."""
+    with _starting:
+        import_tensorflow().keras.utils.set_random_seed(seed)
+        yield
 
 
 def cloned(net: Any, wrapped: Callable[[Any], Any], kind: str, skip: Collection[str] = ()) -> Any:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infra.recipes import import_tensorflow
-from infra.steps._retraining import RETRAINING, cloned, has_kernel, kernel, require_kernels, retrain, sparsity
+from infra.steps._retraining import (
+    RETRAINING,
+    cloned,
+    has_kernel,
+    import_optimisation,
+    kernel,
+    require_kernels,
+    retrain,
+    seeded,
+    sparsity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +51,10 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
     Raises:
         ModelRefused: there is nothing to cluster.
     """
-    tf = import_tensorflow()
-    from tensorflow_model_optimization.clustering import keras as clustering
+    clustering = import_optimisation().clustering.keras
     from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
 
     require_kernels(candidate.keras, "cluster")
-    tf.keras.utils.set_random_seed(seed)
     count = int(settings["clusters"])
     weights = {layer.name: kernel(layer).numpy() for layer in candidate.keras.layers if has_kernel(layer)}
     start = clustering.CentroidInitialization.KMEANS_PLUS_PLUS
@@ -58,9 +66,10 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
             return layer
         return ClusterWeights(layer, count, start, preserve_sparsity=bool((values == 0).mean() > 1 / count))
 
-    net = _wrapped_around(candidate.keras, wrapped)
+    with seeded(seed):
+        net = _wrapped_around(candidate.keras, wrapped)
     retrain(net, data, settings, seed, teacher, "cluster")
-    stripped = clustering.strip_clustering(net)
+    stripped = cloned(clustering.strip_clustering(net), lambda layer: layer, "cluster")
     stripped.trainable = True
     return replace(
         candidate, keras=stripped, notes={**candidate.notes, "clusters": float(count), "sparsity": sparsity(stripped)}

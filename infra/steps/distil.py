@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from infra.recipes import import_tensorflow
 from infra.recipes._training import network
-from infra.steps._retraining import RETRAINING, retrain
+from infra.steps._retraining import RETRAINING, retrain, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +43,9 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
         seed: of weights, order and views.
         teacher: a Keras model, or None.
     """
-    tf = import_tensorflow()
-    tf.keras.utils.set_random_seed(seed)
     filters = [int(width) for width in str(settings["filters"]).replace(",", " ").split()]
     shape = data.train.x.shape[1:]
-    net = network(shape, filters, int(settings["depth"]), int(settings["units"]), data.classes)
+    with seeded(seed):
+        net = network(shape, filters, int(settings["depth"]), int(settings["units"]), data.classes)
     retrain(net, data, settings, seed, teacher, "distil")
     return replace(candidate, keras=net, masks={}, notes={})

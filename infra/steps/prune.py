@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import CatalogError
-from infra.recipes import import_tensorflow
 from infra.steps._retraining import (
     RETRAINING,
     cloned,
     has_kernel,
+    import_optimisation,
     inner,
     kernel,
     require_kernels,
@@ -33,11 +33,14 @@ VERSION = 1
 STAGE = "prune"
 SETTINGS: Mapping[str, float | int | str] = {
     "sparsity": 0.8,  # of every kernel in the end, 1 = all zero
+    "ends": 0.5,  # of the first and the last kernel, which are small and which all others pass through
     "layers": "",  # other sparsities by pattern of the layer's name, the first match wins: `conv*=0.5 logits=0`
     "first_sparsity": 0.0,  # with which pruning begins
-    "until": 0.6,  # share of the training after which nothing more is pruned
+    "until": 0.5,  # share of the training after which nothing more is pruned
     "power": 3.0,  # of the polynomial
     **RETRAINING,
+    "epochs": 20,
+    "learning_rate": 0.002,
 }
 UPDATES = 50  # of the masks, over the schedule
 
@@ -56,14 +59,13 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
         ModelRefused: there is nothing to prune.
         CatalogError: a sparsity lies outside 0 to 1.
     """
-    import_tensorflow()
-    from tensorflow_model_optimization.sparsity import keras as pruning
-
+    pruning = import_optimisation().sparsity.keras
     require_kernels(candidate.keras, "prune")
+    kernels = [layer.name for layer in candidate.keras.layers if has_kernel(layer)]
     last = max(1, int(float(settings["until"]) * updates(data, settings)))
 
     def wrapped(layer: Any) -> Any:
-        final = _sparsity_of(layer.name, settings)
+        final = _sparsity_of(layer.name, "ends" if layer.name in (kernels[0], kernels[-1]) else "sparsity", settings)
         if not has_kernel(layer) or not final:
             return layer
         first = min(final, float(settings["first_sparsity"]))
@@ -77,16 +79,18 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
     retrain(net, data, settings, seed, teacher, "prune")
     for layer in pruned:
         layer.pruning_obj.weight_mask_op()
-    masks = {kernel(inner(layer)).name: (kernel(inner(layer)).numpy() != 0) for layer in pruned}
-    stripped = pruning.strip_pruning(net)
+    names = {inner(layer).name for layer in pruned}
+    stripped = cloned(pruning.strip_pruning(net), lambda layer: layer, "prune")  # its variables' names without wrappers
+    mine = [layer for layer in stripped.layers if layer.name in names]
+    zeros = {kernel(layer).name: (kernel(layer).numpy() != 0).astype("float32") for layer in mine}
     return replace(
-        candidate, keras=stripped, masks={**candidate.masks, **masks},
+        candidate, keras=stripped, masks={**candidate.masks, **zeros},
         notes={**candidate.notes, "sparsity": sparsity(stripped)},
     )  # fmt: skip
 
 
-def _sparsity_of(name: str, settings: Mapping[str, Any]) -> float:
-    found = settings["sparsity"]
+def _sparsity_of(name: str, default: str, settings: Mapping[str, Any]) -> float:
+    found = settings[default]
     for part in str(settings["layers"]).split():
         pattern, _, value = part.partition("=")
         if fnmatch(name, pattern):

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_catalog.errors import ModelRefused
 from infra.recipes import import_tensorflow
-from infra.steps._retraining import RETRAINING, cloned, require_kernels, retrain
+from infra.steps._retraining import RETRAINING, cloned, import_optimisation, require_kernels, retrain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,14 +45,12 @@ def apply(candidate: Candidate, data: TrainingData, settings: Mapping[str, Any],
     Raises:
         ModelRefused: a layer has no rule.
     """
-    tf = import_tensorflow()
+    tf, quantization = import_tensorflow(), import_optimisation().quantization.keras
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.default_8bit_quantize_configs import (
         Default8BitOutputQuantizeConfig,
     )
-    from tensorflow_model_optimization.quantization import keras as quantization
 
     require_kernels(candidate.keras, "quantise_aware")
-    tf.keras.utils.set_random_seed(seed)
 
     def wrapped(layer: Any) -> Any:
         if isinstance(layer, tf.keras.layers.Rescaling):

@@ -130,9 +130,10 @@ def test_plug_in_folders_hold_plug_ins_only():
     from infra.readers import READERS
     from infra.recipes import RECIPES
     from infra.runtimes import RUNTIMES
+    from infra.steps import STEPS
     from infra.transforms import TRANSFORMS
 
-    for registry in (CODECS, LOSSY, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS, AVERAGES):
+    for registry in (CODECS, LOSSY, READERS, TRANSFORMS, RUNTIMES, RECIPES, RULES, GENERATORS, AVERAGES, STEPS):
         folder = ROOT / registry.package.replace(".", "/")
         assert {path.stem for path in folder.glob("[!_]*.py")} <= set(registry.names())
 
