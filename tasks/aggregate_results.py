@@ -157,7 +157,8 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     tier = np.full(len(prediction), result["tier"][0].as_py(), object)
     edge = prediction.copy() if tier[0] == "edge" else None
     if edge is not None:
-        unsure = np.flatnonzero(confidence < np.float32(plan.cascade.threshold))
+        threshold = plan.cascades[fetched.placement.variant].threshold
+        unsure = np.flatnonzero(confidence < np.float32(threshold))
         given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
         require_same_rows(where, ids.take(pa.array(unsure)), given)

@@ -17,6 +17,8 @@ from infra.runtimes._tflite import REFUSALS, predictor
 if TYPE_CHECKING:
     from infra.runtimes import Predictor
 
+FORMAT = "tflite"
+
 
 def version() -> str:
     """Version of ai-edge-litert."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from infra.runtimes import Predictor
 
+FORMAT = "tflite"
+RELEASE = True
 PACKAGE = "tflite-runtime"
 ENDING_SECONDS = 5.0  # until a child that was told to end is killed
 
