@@ -33,9 +33,8 @@ def why_not(card: VariantCard, runtime: str, version: str) -> str:
     if format_of(runtime) != format_of(card.runtime):
         return f"it is a model for {card.runtime}"
     release = getattr(RUNTIMES.get(runtime), "RELEASE", "")
-    lowest: str = getattr(card, "lowest_runtime", "")
-    proven: Mapping[str, str] = getattr(card, "runs_on", {})
-    if release and lowest and runtime not in proven and _numbers(lowest) > _numbers(version):
+    lowest = card.lowest_runtime
+    if release and lowest and runtime not in card.runs_on and _numbers(lowest) > _numbers(version):
         return f"it needs {lowest}"
     return ""
 
@@ -117,6 +116,13 @@ def speed(profile: Profile, card: VariantCard) -> VariantSpeed | None:
     return found if found and found.runtime == card.runtime else None
 
 
+def unmeasured(profile: Profile | None, offered: Iterable[VariantCard]) -> tuple[VariantCard, ...]:
+    """Those of a site's variants of which its profile says nothing: they have to be measured before a plan."""
+    return tuple(
+        card for card in offered if profile is None or (speed(profile, card) is None and refusal(profile, card) is None)
+    )
+
+
 def refusal(profile: Profile, card: VariantCard) -> str | None:
     """Why the site's runtime could not run the variant when it was tried; None if it could, or was not tried."""
     return profile.refused.get(tried(card))
@@ -129,7 +135,7 @@ def tried(card: VariantCard) -> str:
 
 def named(card: VariantCard) -> str:
     """A variant's name for a message."""
-    return f"{getattr(card, 'name', '') or card.tier} ({card.digest[:12]})"
+    return f"{card.name} ({card.digest[:12]})"
 
 
 def nothing_runs(site: Site, own: VariantCard, version: str, reasons: Mapping[str, str]) -> PlanError:

@@ -116,9 +116,7 @@ def plan_placement(
         variants=variants,
         cards=dict(chosen),
         cascades=cascades,
-        batch_sizes={
-            site.name: profile.variants[chosen[site.name].digest].batch for site, profile in known.values()
-        },
+        batch_sizes={site.name: profile.variants[chosen[site.name].digest].batch for site, profile in known.values()},
         placements=placements,
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
         predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), problem.escalation),

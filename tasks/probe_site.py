@@ -49,9 +49,9 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
     speeds = dict(before.variants) if before else {}
     refused = dict(before.refused) if before else {}
     for card in cards:
-        model, crossed = sites.cached_model(store, card, folder)
-        used_bytes += crossed
         try:
+            model, crossed = sites.cached_model(store, card, folder)
+            used_bytes += crossed
             speeds[card.digest] = measure_speed(card, model)
         except ModelRefused as error:
             refused[choice.tried(card)] = str(error)

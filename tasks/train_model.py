@@ -22,11 +22,12 @@ from data_catalog.nouns import Dataset, Model, Tier, VariantCard
 from infra import cascade, keys, model_registry, self_test, shards, sources, storage
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
-from infra.runtimes import RUNTIMES
+from infra.runtimes import RUNTIMES, Predictor
 
 LAYOUT = 2  # of a version in the store; a version of another layout is another version
 JUDGED = ("validation", "test")  # the splits whose answers are kept
 JUDGE_BATCH = 64
+FORMS_DIFFER = 1e-3  # of the largest logit: two runtimes add the same numbers in other orders
 
 
 def model_version(model: Model, dataset: Dataset, work: Path) -> str:
@@ -68,7 +69,7 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
     data = TrainingData(examples["train"], examples["calibration"], len(model.classes))
     made: dict[Tier, Made] = {}
     logits: dict[Tier, dict[str, NDArray[np.float32]]] = {}
-    golden: dict[Tier, self_test.Golden] = {}
+    golden: dict[tuple[Tier, str], self_test.Golden] = {}
     cards = {}
     tiers: tuple[Tier, ...] = ("cloud", "edge")
     for tier in tiers:
@@ -76,12 +77,15 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
         begun = time.time()
         recipe = RECIPES.get(spec.recipe, f"model {model.name}, key `variants.{tier}.recipe`")
         made[tier] = recipe.make(data, spec.settings, model.seed, made.get("cloud"))
-        predict = RUNTIMES.get(spec.runtime, f"model {model.name}, key `variants.{tier}.runtime`").load(
-            made[tier].model, JUDGE_BATCH
-        )
-        logits[tier] = {split: predict(examples[split].x) for split in JUDGED if split in examples}
+        RUNTIMES.get(spec.runtime, f"model {model.name}, key `variants.{tier}.runtime`")
+        forms = {spec.runtime: made[tier].model} | {name: other for name, (_, other) in made[tier].others.items()}
+        predict = {name: RUNTIMES.get(name).load(form, JUDGE_BATCH) for name, form in forms.items()}
+        logits[tier] = judge(predict, {split: examples[split].x for split in JUDGED if split in examples})
         restricted = dataset.sensitivity == "restricted"
-        golden[tier] = self_test.choose(examples["validation"].x, predict, restricted=restricted)
+        golden |= {
+            (tier, name): self_test.choose(examples["validation"].x, form, restricted=restricted)
+            for name, form in predict.items()
+        }
         cards[tier] = _card(
             model, dataset, version, tier, made[tier], logits, examples["validation"], time.time() - begun
         )
@@ -95,9 +99,49 @@ def train_model(model: Model, dataset: Dataset, work: Path, bucket: str) -> dict
             split: model_registry.answer_table(examples[split].ids, examples[split].y, of_split, card.temperature)
             for split, of_split in logits[tier].items()
         }
-        cards[tier] = model_registry.publish(store, card, made[tier].model, golden[tier], answers, made[tier].file)
+        for name, (file, form) in made[tier].others.items():
+            twin = card.model_copy(
+                update={
+                    "name": f"{tier}-{name}",
+                    "runtime": name,
+                    "runtime_version": RUNTIMES.get(name).version(),
+                    "same_net_as": card.digest,
+                }
+            )
+            model_registry.publish(store, twin, form, golden[tier, name], answers, file)
+        cards[tier] = model_registry.publish(
+            store, card, made[tier].model, golden[tier, card.runtime], answers, made[tier].file
+        )
     publish("train", model.name, 1, 1, "models")
     return cards
+
+
+def judge(predict: Mapping[str, Predictor], x: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
+    """Logits of held-out rows; of the forms of one net the one answers that was the fastest on the validation rows.
+
+    Args:
+        predict: by runtime; the first is the variant's own.
+        x: by split, records; `validation` is among them.
+
+    Raises:
+        ModelRefused: the forms do not agree on the validation rows; names how far they differ.
+    """
+    seconds, found = {}, {}
+    for name, form in predict.items():
+        form(x["validation"][:JUDGE_BATCH])  # the first call may trace
+        begun = time.perf_counter()
+        found[name] = form(x["validation"])
+        seconds[name] = time.perf_counter() - begun
+    own = found[next(iter(predict))]
+    for name, logits in found.items():
+        most = float(np.abs(logits - own).max())
+        if not most <= FORMS_DIFFER * float(np.abs(own).max()):
+            raise ModelRefused(
+                f"as a model for {name} the net gives other logits (by up to {most:.3g}) than as one for"
+                f" {next(iter(predict))}; this converter changes the net, so leave that form out of the recipe"
+            )
+    fastest = predict[min(seconds, key=lambda name: seconds[name])]
+    return {split: own if split == "validation" else fastest(rows) for split, rows in x.items()}
 
 
 def _published(store: storage.Store, model: Model, version: str) -> dict[Tier, VariantCard]:

@@ -1,0 +1,43 @@
+"""List what each site may answer with: what its group was told to use, or what was published for its tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.nouns import Site, Tier, VariantCard
+from infra import choice, model_registry, storage
+from infra.runtimes import RUNTIMES
+
+
+def offer_variants(
+    cards: Mapping[Tier, VariantCard], sites: Sequence[Site], bucket: str
+) -> dict[str, tuple[VariantCard, ...]]:
+    """By site: the variants that its runtime may be able to run, with the runtime that would execute them there.
+
+    Args:
+        cards: the tiers' own variants.
+        sites: of the run.
+        bucket: of the store.
+
+    Raises:
+        PlanError: the runtime of a site can run none of them, as their cards say; names site and runtime.
+        UnknownName: a site names a runtime that is not there.
+        SettingError: a runtime is not installed; says what to set.
+    """
+    store = storage.open_store(bucket)
+    own = cards["edge"]
+    told = model_registry.resolve(store, own.model, cards, sites)
+    published = list(model_registry.cards(store, own.model, own.version).values())
+    offered = {}
+    for site in sites:
+        where = f"site {site.name}, key `runtime`"
+        names = {site.runtime} if site.runtime else {told[site.name].runtime, *(card.runtime for card in published)}
+        versions = {name: RUNTIMES.get(name, where).version() for name in names}
+        offered[site.name] = choice.candidates(site, told[site.name], cards, published, versions)
+    return offered
+
+
+offer_variants_task = task(name="offer variants", cache_policy=NO_CACHE)(offer_variants)
