@@ -99,16 +99,25 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def _zstd(data: bytes) -> bytes:
+def _zstd(data: bytes, prefix: bytes = b"") -> bytes:
+    size = len(data) + len(prefix)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, source_size=len(data), window_log=min(LARGEST_WINDOW, max(10, len(data).bit_length())), enable_ldm=True,
+        LEVEL, source_size=size, window_log=min(LARGEST_WINDOW, max(10, size.bit_length())), enable_ldm=True,
         format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False,
     )  # fmt: skip
     return zstandard.ZstdCompressor(dict_data=_raw(prefix), compression_params=parameters).compress(data)
 
 
-def _from_zstd(body: bytes, size: int) -> bytes:
-    unpacker = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << LARGEST_WINDOW)
+def _raw(prefix: bytes) -> zstandard.ZstdCompressionDict | None:
+    return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+
+
+def _from_zstd(body: bytes, size: int, prefix: bytes = b"") -> bytes:
+    if not size and body != _zstd(b"", prefix):  # of an empty frame the library reads the header only
+        raise ValueError("not the frame of no bytes")
+    unpacker = zstandard.ZstdDecompressor(
+        dict_data=_raw(prefix), format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << LARGEST_WINDOW
+    )
     try:
         model = unpacker.decompress(body, max_output_size=max(1, size), allow_extra_data=False)
     except zstandard.ZstdError as error:
