@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from infra.progress import publish
 from infra.runtimes import RUNTIMES, Predictor
 
 BATCHES = (1, 8, 16, 32, 64, 128, 256)
-PROBE_SECONDS = 0.1  # for one batch size, and
+PROBE_SECONDS, SLICE_SECONDS = 0.1, 0.02  # for one batch size; the part of it that one answer takes; and
 MOST_PROBE_SECONDS = 1.5  # for all of a variant's: what a large net needs for one call comes on top
 BETTER = 1.03  # times the rate of a smaller batch is worth a larger one
 WORSE = 0.9  # of the best rate, twice in turn: the activations have left the cache, larger batches are not tried
@@ -52,7 +53,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         try:
             model, crossed = sites.cached_model(store, card, folder)
             used_bytes += crossed
-            speeds[card.digest] = measure_speed(card, model)
+            speeds[card.digest] = measure_speed(card, model, min(site.threads, sites.core_count()))
         except ModelRefused as error:
             refused[choice.tried(card)] = str(error)
         publish("probe", site.name, 1, 1, "profiles")
@@ -76,10 +77,17 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
     )
 
 
-def measure_speed(card: VariantCard, model: bytes) -> VariantSpeed:
+def measure_speed(card: VariantCard, model: bytes, threads: int = 1) -> VariantSpeed:
     """The fastest batch of one thread, as the engine computes: logits, class and confidence.
 
-    Small batches come first, so that a large input never meets a batch that does not fit the cache, or the memory.
+    Small batches come first, so that a large input never meets a batch that does not fit the cache, or the memory. With
+    that batch a site of several threads is measured with all at work: a runtime that takes all cores for one call, as
+    TensorFlow does, gains nothing by a second thread.
+
+    Args:
+        card: of the variant.
+        model: its bytes.
+        threads: of the site, as many as there are cores.
 
     Raises:
         ModelRefused: the runtime cannot run it, or its answers are not logits of the card's classes.
@@ -106,20 +114,28 @@ def measure_speed(card: VariantCard, model: bytes) -> VariantSpeed:
             best = (rate, batch)
         if falls == 2 or time.perf_counter() - all_begun > MOST_PROBE_SECONDS:
             break
+    if threads > 1:
+        predictors = [RUNTIMES.get(card.runtime).load(model, best[1]) for _ in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            rates = list(pool.map(lambda predict: _rate(predict, x, best[1], card.temperature), predictors))
+        best = (sum(rates) / threads, best[1])
     return VariantSpeed(rows_per_second=best[0], batch=best[1], startup_seconds=startup, runtime=card.runtime)
 
 
 def _rate(predict: Predictor, x: NDArray[np.generic], batch: int, temperature: float) -> float:
-    """Rows a second: first one batch, then as many at a time as a shard may have, while there is time."""
-    rows, at_once, begun = 0, batch, time.perf_counter()
+    """Rows a second in the best of some slices of time: what else the machine did in the others is no measure of this.
+
+    The first slice is one batch; the others are as many batches as fit their time, up to all records.
+    """
+    best, at_once, begun = 0.0, batch, time.perf_counter()
     while True:
+        slice_begun = time.perf_counter()
         cascade.answer(predict(x[:at_once]), temperature)
-        rows += at_once
-        seconds = time.perf_counter() - begun
-        if seconds >= PROBE_SECONDS:
-            return rows / seconds
-        room = int(rows / seconds * (PROBE_SECONDS - seconds)) // batch
-        at_once = max(1, min(room, len(x) // batch)) * batch
+        now = time.perf_counter()
+        best = max(best, at_once / (now - slice_begun))
+        if now - begun >= PROBE_SECONDS:
+            return best
+        at_once = max(1, min(int(best * SLICE_SECONDS) // batch, len(x) // batch)) * batch
 
 
 def _measure_link(store: storage.Store, site: str) -> tuple[float, float, float, int]:
