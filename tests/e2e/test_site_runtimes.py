@@ -43,7 +43,10 @@ def base(up_store, quick_run) -> dict[str, VariantCard]:
 
 def publish(store, like: VariantCard, name: str, model: bytes, **changes) -> VariantCard:
     """A variant for the edge with the answers of another."""
-    answers = {split: model_registry.read_answer_table(store, like, split) for split in ("validation", "test")}
+    answers = {}
+    for split in ("validation", "test"):
+        key = keys.answers(like.model, like.version, like.name, split)
+        answers[split] = ledger.read_parquet(store.get(key), key)
     card = like.model_copy(update={"name": name, "tier": "edge", "runtime": "litert", "same_net_as": ""} | changes)
     return model_registry.publish(store, card, model, None, answers)
 
@@ -66,10 +69,16 @@ def test_published_variants_answer_the_same_in_both_runtimes(up_store, base, tfl
     for name in ("edge", "cloud-litert"):
         model = model_registry.read_model(up_store, base[name])
         new, old = (RUNTIMES.get(runtime).load(model, 32)(digits) for runtime in ("litert", "tflite_runtime"))
-        same = (new.argmax(axis=1) == old.argmax(axis=1)).mean()
-        assert same >= 0.999, name
         if name == "cloud-litert":
             np.testing.assert_allclose(new, old, atol=1e-3 * np.abs(new).max())
+            continue
+        # This student is hardly trained, and a row between two classes may go either way by one step of its int8 logits.
+        step = np.diff(np.unique(new)).min()
+        top = np.sort(new, axis=1)
+        clear = top[:, -1] - top[:, -2] > 1.5 * step
+        assert clear.mean() > 0.95
+        assert (new.argmax(axis=1) == old.argmax(axis=1))[clear].all()
+        assert np.abs(new - old).max() <= 4 * step
 
 
 def test_both_forms_of_the_cloud_variant_give_one_answer(up_store, base, digits):
