@@ -15,7 +15,7 @@ from data_catalog.errors import PlanError
 from infra.runtimes import RUNTIMES, format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from data_catalog.nouns import Profile, Site, Tier, VariantCard, VariantSpeed
 
@@ -48,7 +48,7 @@ def candidates(
     told: VariantCard,
     base: Mapping[Tier, VariantCard],
     published: Iterable[VariantCard],
-    versions: Mapping[str, str],
+    version_of: Callable[[str], str],
 ) -> tuple[VariantCard, ...]:
     """The variants that a site may answer with, each with the runtime that would execute it there; best known first.
 
@@ -57,7 +57,7 @@ def candidates(
         told: what its group was told to use, or the tier's own.
         base: the tiers' own variants.
         published: all variants of the version.
-        versions: of the runtimes.
+        version_of: a runtime's version, by its name.
 
     Raises:
         PlanError: its runtime can load none; names site, runtime and what would run there.
@@ -74,12 +74,12 @@ def candidates(
     found = []
     for card in offered:
         runtime = site.runtime or card.runtime
-        if reason := why_not(card, runtime, versions[runtime]):
+        if reason := why_not(card, runtime, version_of(runtime)):
             reasons[named(card)] = reason
         else:
-            found.append(card.model_copy(update={"runtime": runtime, "runtime_version": versions[runtime]}))
+            found.append(card.model_copy(update={"runtime": runtime, "runtime_version": version_of(runtime)}))
     if not found:
-        raise nothing_runs(site, own, versions[site.runtime], reasons)
+        raise nothing_runs(site, own, version_of(site.runtime or own.runtime), reasons)
     return tuple(found)
 
 

@@ -33,10 +33,11 @@ def offer_variants(
     published = list(model_registry.cards(store, own.model, own.version).values())
     offered = {}
     for site in sites:
-        where = f"site {site.name}, key `runtime`"
-        names = {site.runtime} if site.runtime else {told[site.name].runtime, *(card.runtime for card in published)}
-        versions = {name: RUNTIMES.get(name, where).version() for name in names}
-        offered[site.name] = choice.candidates(site, told[site.name], cards, published, versions)
+
+        def version_of(runtime: str, name: str = site.name) -> str:
+            return RUNTIMES.get(runtime, f"site {name}, key `runtime`").version()
+
+        offered[site.name] = choice.candidates(site, told[site.name], cards, published, version_of)
     return offered
 
 

@@ -157,7 +157,6 @@ def serve(interpreter_class: Any, source: Any, sink: Any) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tflite_runtime.interpreter import Interpreter
 
     answers = os.fdopen(os.dup(1), "wb")

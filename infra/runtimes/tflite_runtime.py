@@ -74,7 +74,7 @@ def _load_in_child(model: bytes, batch: int) -> Predictor:
     version()  # says in one line what is wrong with the environment
     child = subprocess.Popen(
         [str(_python()), "-I", _tflite.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, env=inherited(), cwd="/", start_new_session=True,
+        stderr=subprocess.DEVNULL, env={"TF_CPP_MIN_LOG_LEVEL": "2"} | inherited(), cwd="/", start_new_session=True,
     )  # fmt: skip
 
     def ask(header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:

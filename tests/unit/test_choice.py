@@ -36,7 +36,7 @@ def site(tier: str = "edge", runtime: str = "") -> Site:
 
 
 def names(where: Site, told: VariantCard | None = None, published=PUBLISHED) -> list[str]:
-    offered = choice.candidates(where, told or BASE[where.tier], BASE, published, VERSIONS)
+    offered = choice.candidates(where, told or BASE[where.tier], BASE, published, VERSIONS.__getitem__)
     assert all(c.runtime == (where.runtime or c.runtime) for c in offered)
     assert all(c.runtime_version == VERSIONS[c.runtime] for c in offered)
     return [c.name for c in offered]
@@ -55,7 +55,7 @@ def profile(rates: dict[tuple[str, str], float] | None = None, **changes) -> Pro
 
 
 def chosen(where: Site, rates: dict[str, float], **changes) -> str:
-    offered = choice.candidates(where, BASE[where.tier], BASE, PUBLISHED, VERSIONS)
+    offered = choice.candidates(where, BASE[where.tier], BASE, PUBLISHED, VERSIONS.__getitem__)
     known = profile({(c.digest, c.runtime): rates[c.name] for c in offered if c.name in rates}, **changes)
     return choice.choose(where, offered, known, BASE[where.tier]).name
 
@@ -94,7 +94,7 @@ def test_what_was_refused_when_it_was_tried_is_never_assigned():
     old = site(runtime="tflite_runtime")
     refused = {f"{EDGE.digest}@tflite_runtime 2.14.0": "tflite-runtime 2.14.0 cannot run this model"}
     assert chosen(old, {"float16": 1.0}, refused=refused) == "float16"
-    only = choice.candidates(old, EDGE, BASE, [EDGE], VERSIONS)
+    only = choice.candidates(old, EDGE, BASE, [EDGE], VERSIONS.__getitem__)
     with pytest.raises(PlanError, match=r"ward-3 runs tflite_runtime .* \(edge \(digest-of-ed\): tflite-runtime 2"):
         choice.choose(old, only, profile(refused=refused), EDGE)
     newer = {f"{EDGE.digest}@tflite_runtime 2.13.0": "what another version said"}
@@ -120,7 +120,7 @@ def test_the_cloud_changes_its_form_only_for_one_that_is_much_faster():
 
 
 def test_a_variant_is_measured_once_for_a_runtime():
-    offered = choice.candidates(site("cloud"), CLOUD, BASE, PUBLISHED, VERSIONS)
+    offered = choice.candidates(site("cloud"), CLOUD, BASE, PUBLISHED, VERSIONS.__getitem__)
     assert choice.unmeasured(None, offered) == offered
     assert choice.unmeasured(profile({(CLOUD.digest, "tensorflow"): 1.0, (TWIN.digest, "litert"): 1.0}), offered) == ()
     assert (
