@@ -77,7 +77,7 @@ def plan_placement(
     trials = {index.shards[0].source: index.trials for index in indexes}
     homes = {source: known[_origin(shards, source)] for source in trials}
     codecs = {source: choose_codec(trials[source], home, home) for source, home in homes.items()}
-    done = _results_there(store, shards, chosen, preprocessing)
+    done = _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
         sites=tuple(_place_site(site, profile, chosen[site.name]) for site, profile in known.values()),
@@ -289,14 +289,23 @@ def _origin(shards: Sequence[Shard], source: str) -> str:
 
 
 def _results_there(
-    store: storage.Store, shards: Sequence[Shard], chosen: Mapping[str, VariantCard], preprocessing: str
+    store: storage.Store,
+    shards: Sequence[Shard],
+    chosen: Mapping[str, VariantCard],
+    preprocessing: str,
+    *,
+    resident: bool,
 ) -> dict[str, VariantCard]:
-    """Shards whose answer by a variant of this run the ledger holds, and by which: its origin's, an edge's, a cloud's."""
+    """Shards whose answer by a variant of this run the ledger holds, and by which: its origin's, an edge's, a cloud's.
+
+    Another edge's variant counts only where shards may leave their origin: to escalate other rows of it, it is read.
+    """
     used = {card.digest: card for card in sorted(chosen.values(), key=lambda card: card.tier)}  # cloud, then edge
     names: dict[str, tuple[str, VariantCard]] = {}
     for shard in shards:
         own = chosen[shard.origin]
-        for card in (*(card for card in used.values() if card.digest != own.digest), own):  # the last one stays
+        others = (c for c in used.values() if c.digest != own.digest and not (resident and c.tier == "edge"))
+        for card in (*others, own):  # the last one stays
             names[keys.result(keys.result_name(shard.digest, card.answering, preprocessing))] = (shard.digest, card)
     there = store.present(list(names))
     return dict(names[key] for key in names if key in there)
