@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT = "tflite"
 RELEASE = True
 PACKAGE = "tflite-runtime"
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG")
 ENDING_SECONDS = 5.0  # until a child that was told to end is killed
 
 
@@ -74,7 +75,7 @@ def _load_in_child(model: bytes, batch: int) -> Predictor:
     version()  # says in one line what is wrong with the environment
     child = subprocess.Popen(
         [str(_python()), "-I", _tflite.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, env={"TF_CPP_MIN_LOG_LEVEL": "2"} | inherited(), cwd="/", start_new_session=True,
+        stderr=subprocess.DEVNULL, env=_environment(), cwd="/", start_new_session=True,
     )  # fmt: skip
 
     def ask(header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
@@ -124,6 +125,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
+def _environment() -> dict[str, str]:
+    """What a child may know: nothing of the store's credentials."""
+    ours = inherited()
+    return {"TF_CPP_MIN_LOG_LEVEL": "2"} | {name: ours[name] for name in ENVIRONMENT if name in ours}
+
+
 def _python() -> Path:
     python = read_settings().tflite_python
     if python is None:
@@ -139,7 +146,7 @@ def _version_in(python: Path) -> str:
     """The version in another environment; asking takes a start of its Python."""
     asked = [str(python), "-I", "-c", f"import importlib.metadata as m; print(m.version({PACKAGE!r}))"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, env=inherited(), cwd="/")
+        done = subprocess.run(asked, capture_output=True, text=True, env=_environment(), cwd="/")
     except OSError as error:
         raise SettingError(f"CLOUDEDGE_TFLITE_PYTHON={python} cannot be started ({error.strerror})") from error
     if done.returncode:

@@ -52,8 +52,10 @@ def publish(store, like: VariantCard, name: str, model: bytes, **changes) -> Var
 
 
 @pytest.fixture
-def old_board(up_home, tmp_path, tflite_python):
-    """A run of the quick model in which edge-3 has the old runtime and a group of its own."""
+def old_board(up_home, up_store, base, tmp_path, tflite_python):
+    """A run of the quick model in which edge-3 has the old runtime and a group of its own; leaves the home as it was."""
+    measured = up_store.get(keys.profile("edge-3"))
+    there = set(up_store.keys(keys.models("quick")))
 
     def run(group: str, code: int = 0):
         folder = tmp_path / "catalog"
@@ -62,7 +64,10 @@ def old_board(up_home, tmp_path, tflite_python):
         arguments = ("run", "--json", "--model", "quick", "--catalog", str(folder))
         return up_home.call(*arguments, code=code, CLOUDEDGE_TFLITE_PYTHON=str(tflite_python))
 
-    return run
+    yield run
+    up_store.put(keys.profile("edge-3"), measured)
+    for key in set(up_store.keys(keys.models("quick"))) - there:
+        up_store.delete(key)
 
 
 def test_published_variants_answer_the_same_in_both_runtimes(up_store, base, tflite_set, digits):
@@ -102,7 +107,7 @@ def test_the_default_dynamic_range_is_refused_by_the_old_runtime(tflite_set, dyn
 
 
 @pytest.mark.parametrize("said", ["2.17.0", ""], ids=["by-its-card", "when-it-is-tried"])
-def test_what_a_site_cannot_load_is_never_assigned_to_it(up_store, base, old_board, dynamic_range, said):
+def test_what_a_site_cannot_load_is_never_assigned_to_it(old_board, up_store, base, dynamic_range, said):
     group = f"old-{bool(said)}".lower()
     card = publish(up_store, base["edge"], f"dynamic-{group}", dynamic_range, lowest_runtime=said)
     model_registry.push(up_store, card, group, "test")
@@ -117,7 +122,7 @@ def test_what_a_site_cannot_load_is_never_assigned_to_it(up_store, base, old_boa
         assert "FULLY_CONNECTED" in profile.refused[f"{card.digest}@tflite_runtime 2.14.0"]
 
 
-def test_a_run_with_one_site_on_the_old_runtime(up_store, base, old_board, quick_run):
+def test_a_run_with_one_site_on_the_old_runtime(old_board, up_store, base, quick_run):
     """Its variant is another than the others', with a threshold of its own; a second run computes nothing."""
     twin = base["cloud-litert"]
     card = publish(up_store, twin, "wide-float32", model_registry.read_model(up_store, twin) + b"\0")

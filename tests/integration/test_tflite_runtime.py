@@ -69,6 +69,14 @@ def test_a_crash_of_the_child_is_one_clear_error(tflite_set, example):
         predict(example.x)
 
 
+def test_the_child_does_not_get_the_stores_credentials(tflite_set, example, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nobody's business")
+    predict = tflite_runtime.load(example.model, 4)
+    (child,) = children(os.getpid())
+    assert "AWS_SECRET_ACCESS_KEY" not in child.environ()
+    assert predict(example.x[:0]).shape == (0, runtime_suite.CLASSES)
+
+
 def test_a_model_that_is_refused_leaves_no_child(tflite_set):
     with pytest.raises(ModelRefused, match=r"tflite-runtime 2\.14\.0 cannot run this model"):
         tflite_runtime.load(b"TFL3" * 100, 4)
