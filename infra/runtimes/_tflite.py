@@ -35,7 +35,7 @@ def predictor(interpreter_class: Any, model: bytes, batch: int) -> Any:
             works with that number, the last rows filled up with zeros.
 
     Raises:
-        ValueError, RuntimeError, IndexError: the interpreter cannot run the model.
+        ValueError, RuntimeError, IndexError, TypeError: the interpreter cannot run the model, now or with those records.
     """
     interpreter = interpreter_class(model_content=model, num_threads=1)
     source = _only(interpreter.get_input_details(), "inputs")
@@ -68,6 +68,8 @@ def predictor(interpreter_class: Any, model: bytes, batch: int) -> Any:
 
     def predict(x: Any) -> Any:
         nonlocal rows_now
+        if tuple(x.shape[1:]) != shape:
+            raise ValueError(f"its records have shape {shape}, not {tuple(x.shape[1:])}")
         logits = np.empty((len(x), classes), np.float32)
         for start in range(0, len(x), batch):
             part = _encoded(x[start : start + batch], source)

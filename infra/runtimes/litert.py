@@ -15,6 +15,9 @@ from data_catalog.errors import ModelRefused
 from infra.runtimes._tflite import REFUSALS, predictor
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from infra.runtimes import Predictor
 
 FORMAT = "tflite"
@@ -39,9 +42,19 @@ def load(model: bytes, batch: int) -> Predictor:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        predict: Predictor = predictor(Interpreter, model, batch)
+        answer = predictor(Interpreter, model, batch)
     except REFUSALS as error:
-        raise ModelRefused(
-            f"LiteRT {version()} cannot run this model ({' '.join(str(error).split())[:160]})"
-        ) from error
+        raise _refused(error) from error
+
+    def predict(x: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            logits: NDArray[np.float32] = answer(x)
+        except REFUSALS as error:
+            raise _refused(error) from error
+        return logits
+
     return predict
+
+
+def _refused(error: Exception) -> ModelRefused:
+    return ModelRefused(f"LiteRT {version()} cannot run this model ({' '.join(str(error).split())[:160]})")

@@ -64,9 +64,17 @@ def load(model: bytes, batch: int) -> Predictor:
     from tflite_runtime.interpreter import Interpreter
 
     try:
-        predict: Predictor = _tflite.predictor(Interpreter, model, batch)
+        answer = _tflite.predictor(Interpreter, model, batch)
     except _tflite.REFUSALS as error:
         raise _refused(str(error)) from error
+
+    def predict(x: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            logits: NDArray[np.float32] = answer(x)
+        except _tflite.REFUSALS as error:
+            raise _refused(str(error)) from error
+        return logits
+
     return predict
 
 

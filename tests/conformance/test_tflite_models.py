@@ -77,6 +77,13 @@ def test_records_of_another_type_are_cast(runtime, kind):
     np.testing.assert_allclose(predict(x), x.reshape(11, 36).astype(np.float32) @ WEIGHTS, atol=1e-4)
 
 
+def test_records_of_another_shape_are_refused_and_do_no_harm(runtime):
+    predict = runtime.load(converted(linear(-1), (None, 6, 6, 1)), 4)
+    with pytest.raises(ModelRefused, match=r"its records have shape \(6, 6, 1\), not \(6, 5, 1\)"):
+        predict(X[:, :, :5])
+    np.testing.assert_allclose(predict(X), LOGITS, atol=1e-4)
+
+
 def test_what_is_no_classifier_is_refused(runtime):
     tf = import_tensorflow()
     for function, shapes, why in (
