@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-fuzz tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-fuzz tflite up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -21,6 +21,12 @@ bench: setup                 ## ratios to rivals and limits; writes benchmarks/r
 
 bench-data: setup            ## codecs, links, transfer, encryption, preprocessing, memory
 	$(BIN)/python -m benchmarks.data
+
+bench-models: setup          ## the two LeNets and a student: how small, at what accuracy; runtimes
+	$(BIN)/python -m benchmarks.models
+
+bench-guarantee: setup       ## how often the cascade's bound is broken, of 200 drawn calibrations and thousands made up
+	$(BIN)/python -m benchmarks.guarantee
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz

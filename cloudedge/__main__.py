@@ -40,6 +40,16 @@ def cli() -> None:
     help="How far below cloud-only the accuracy may lie: 0.005 is half a point.",
 )  # fmt: skip
 @click.option(
+    "--confidence", default=0.95, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="With which the bound is to hold; 0: a margin instead of a promise.",
+)  # fmt: skip
+@click.option(
+    "--escalate-at-most",
+    multiple=True,
+    metavar="AMOUNT",
+    help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
+)
+@click.option(
     "--catalog",
     type=click.Path(path_type=Path),
     multiple=True,
@@ -47,12 +57,19 @@ def cli() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
 def run(
-    dataset: str, model: str, sites: tuple[str, ...], bound: float, catalog: tuple[Path, ...], as_json: bool
+    dataset: str,
+    model: str,
+    sites: tuple[str, ...],
+    bound: float,
+    confidence: float,
+    escalate_at_most: tuple[str, ...],
+    catalog: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Answer a dataset's batch with a model over the sites, and report."""
     from cloudedge import running
 
-    running.run(dataset, model, sites, bound, catalog, as_json)
+    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json)
 
 
 @cli.command()
@@ -111,6 +128,47 @@ def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path |
     compare(dataset, source, catalog, picture, as_json=as_json)
 
 
+@cli.command()
+@click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
+@click.option("--model", default="digits", show_default=True, help="A model of the catalog.")
+@click.option(
+    "--site", "sites", multiple=True, help="A site that learns; repeat it.  [default: where the data is born]"
+)
+@click.option(
+    "--rounds", default=20, show_default=True, type=click.IntRange(1), help="How often the weights are averaged."
+)
+@click.option("--average", default="mean", show_default=True, help="mean, median or trimmed_mean.")
+@click.option("--epochs", default=2, show_default=True, type=click.IntRange(1), help="Of a site in a round.")
+@click.option(
+    "--start", default="published", show_default=True, type=click.Choice(["published", "fresh"]),
+    help="Begin with the published edge variant, or with a fresh net.",
+)  # fmt: skip
+@click.option(
+    "--quorum", default=0, type=click.IntRange(0), help="Sites that a round needs.  [default: more than half]"
+)
+@click.option(
+    "--wait", default=600.0, show_default=True, type=click.FloatRange(0, min_open=True),
+    help="Seconds that a round waits for a site.",
+)  # fmt: skip
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
+def federate(
+    dataset: str, model: str, sites: tuple[str, ...], rounds: int, average: str, epochs: int, start: str, quorum: int,
+    wait: float, catalog: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Train a model at the sites where data is born; weights travel, records do not."""
+    from cloudedge import federating
+
+    federating.federate(
+        dataset, model, sites, rounds, average, epochs, start, quorum, wait, catalog, as_json=as_json
+    )  # fmt: skip
+
+
 @cli.group()
 def keys() -> None:
     """Look after the sites' keys to restricted datasets."""
@@ -140,6 +198,172 @@ def shred(site: str) -> None:
     from cloudedge import site_keys
 
     site_keys.shred(site)
+
+
+@cli.group()
+def models() -> None:
+    """Look at the models in the store, and say which variant a group of sites answers with."""
+
+
+@models.command("list")
+@click.argument("model", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def list_models(model: str, as_json: bool) -> None:
+    """Show the published versions of MODEL, or of all, and who answers with them."""
+    from cloudedge import models
+
+    models.list_versions(model, as_json=as_json)
+
+
+@models.command("show")
+@click.argument("model")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--variant", default="", help="Show this variant's card, and write its page.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def show_model(model: str, version: str, variant: str, as_json: bool) -> None:
+    """Show a version of MODEL, and what each group of sites answers with and did before."""
+    from cloudedge import models
+
+    models.show(model, version, variant, as_json=as_json)
+
+
+@models.command("compare")
+@click.argument("model")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def compare_variants(model: str, version: str, picture: Path | None, as_json: bool) -> None:
+    """Compare the variants of MODEL: bytes, accuracy, speed, as a table and a picture."""
+    from cloudedge import models
+
+    models.compare(model, version, picture, as_json=as_json)
+
+
+@models.command("push")
+@click.argument("model")
+@click.argument("variant")
+@click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
+@click.option("--group", default="", help="Of sites.  [default: the variant's tier]")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def push_variant(model: str, variant: str, version: str, group: str, catalog: tuple[Path, ...], as_json: bool) -> None:
+    """Let a group of sites answer with VARIANT of MODEL from their next run on."""
+    from cloudedge import models
+
+    models.push(model, variant, version, group, catalog, as_json=as_json)
+
+
+@models.command("rollback")
+@click.argument("model")
+@click.option("--group", default="edge", show_default=True, help="Of sites.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def rollback_variant(model: str, group: str, as_json: bool) -> None:
+    """Let a group of sites answer with what it did before the last push."""
+    from cloudedge import models
+
+    models.rollback(model, group, as_json=as_json)
+
+
+@models.command("prune")
+@click.argument("model")
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="Newest versions that stay.")
+@click.option(
+    "--history", default=2, show_default=True, type=click.IntRange(0),
+    help="Of what each group answered with before, how much stays.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Delete; without it only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def prune_versions(model: str, keep: int, history: int, yes: bool, as_json: bool) -> None:
+    """Delete versions of MODEL that no group of sites needs."""
+    from cloudedge import models
+
+    models.prune(model, keep, history, really=yes, as_json=as_json)
+
+
+@models.command("compress")
+@click.argument("model")
+@click.option("--dataset", default="", help="With labels and splits.  [default: what the model is trained on]")
+@click.option("--name", default="", help="Of a model from elsewhere.  [default: from its file]")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    help="A label, in the order of the outputs of a model from elsewhere; repeat it.",
+)
+@click.option("--recipe", "recipes", multiple=True, help="A recipe of the catalog; repeat it.  [default: all]")
+@click.option("--max-bytes", type=click.IntRange(1), help="Most bytes to send.")
+@click.option(
+    "--max-ms", type=click.FloatRange(0, min_open=True), help="Most milliseconds for one row, on this machine."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Most loss of accuracy: 0.005 is half a point.  [default: the model's gate]",
+)
+@click.option(
+    "--max-class-drop",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Most loss of accuracy in any class.  [default: the model's gate]",
+)
+@click.option(
+    "--minutes",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="After which no new step is begun.",
+)
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/, recipes/ and sites/; repeat it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else, on standard output.")
+def compress_model(
+    model: str,
+    dataset: str,
+    name: str,
+    classes: tuple[str, ...],
+    recipes: tuple[str, ...],
+    max_bytes: int | None,
+    max_ms: float | None,
+    max_drop: float | None,
+    max_class_drop: float | None,
+    minutes: float,
+    catalog: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Make MODEL small: try recipes, publish the variants that pass the gate, and say which to take.
+
+    MODEL is a name of the catalog, or a path, URL or store:// key of a Keras file or a SavedModel.
+    """
+    from cloudedge import compressing
+
+    compressing.compress(
+        model,
+        {
+            "dataset": dataset, "name": name, "classes": classes, "recipes": recipes, "max_bytes": max_bytes,
+            "max_ms": max_ms, "max_drop": max_drop, "max_class_drop": max_class_drop, "minutes": minutes,
+        },
+        catalog,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@models.command()
+@click.argument("site")
+@click.argument("model")
+@click.option("--round", "number", type=click.IntRange(1), help="Of its last federation.  [default: the last]")
+def restore(site: str, model: str, number: int | None) -> None:
+    """Bring back what SITE learnt of MODEL, from its backup in the store to its folder on this machine."""
+    from cloudedge import federating
+
+    federating.restore(site, model, number)
 
 
 def main() -> NoReturn:

@@ -63,10 +63,13 @@ def _python() -> str:
 
 
 def _catalog(found: Settings) -> str:
+    from infra.compression import checked
+
     entries = Catalog(found.catalog_folders)
     load: dict[str, Callable[[str], object]] = {
         "datasets": entries.dataset,
         "models": entries.model,
+        "recipes": lambda name: checked(entries.recipe(name), f"recipe {name}"),
         "sites": entries.site,
     }
     return ", ".join(f"{len([read(name) for name in entries.names(kind)])} {kind}" for kind, read in load.items())

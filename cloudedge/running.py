@@ -1,30 +1,42 @@
-"""The commands that need the stack: `run`, `up`, `down`."""
+"""The commands that need the stack: `run`, `up`, `down`; and how a flow is called."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError, StoreFull
-from infra import settings
+from infra import ration, settings
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from data_catalog.nouns import Report
 
+Done = TypeVar("Done")
 
-def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: Sequence[Path], as_json: bool) -> None:
+
+def run(
+    dataset: str,
+    model: str,
+    sites: Sequence[str],
+    bound: float,
+    confidence: float,
+    escalate_at_most: Sequence[str],
+    catalog: Sequence[Path],
+    as_json: bool,
+) -> None:
     """Run `collaborate` and show its report.
 
     Raises:
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
+    ration.read_budget(escalate_at_most)
     if catalog:
         folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
         settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
@@ -36,10 +48,9 @@ def run(dataset: str, model: str, sites: Sequence[str], bound: float, catalog: S
     with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
         show("starting the store and Prefect")
         with using_stack(found, meanwhile=_load_flow):
-            try:
-                report = _collaborate(dataset, model, sites, bound)
-            finally:
-                _send_logs()
+            from flows.collaborate import collaborate
+
+            report = call_flow(collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
             files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
@@ -51,17 +62,21 @@ def _load_flow() -> None:
     import flows.collaborate  # noqa: F401
 
 
-def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -> Report:
-    """Call the flow in this process, without the heartbeat that would make it wait on its end."""
+def call_flow(flow: Callable[..., Done], *arguments: object, **named: object) -> Done:
+    """Call a flow in this process, without the heartbeat that would make it wait on its end.
+
+    Raises:
+        BadInput: the Prefect server refused us.
+        StackError: it gave no answer, or failed.
+        CloudEdgeError: what stopped the flow.
+    """
     import httpx
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.collaborate import collaborate
-
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return collaborate(dataset, model, tuple(sites), bound)
+            return flow(*arguments, **named)
         except PrefectHTTPStatusError as error:
             code = error.response.status_code
             if code in {401, 403}:
@@ -78,6 +93,8 @@ def _collaborate(dataset: str, model: str, sites: Sequence[str], bound: float) -
                 f"the Prefect server at {PREFECT_API_URL.value()} gave no answer; start it, or unset PREFECT_API_URL"
                 " to use a local one; what was computed is kept"
             ) from error
+        finally:
+            _send_logs()
 
 
 def _send_logs() -> None:

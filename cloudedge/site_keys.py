@@ -25,7 +25,7 @@ WIDE = 200  # columns where nobody looks
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Store, Path]]:
+def opened() -> Iterator[tuple[Store, Path]]:
     """The store, started if none is configured, and the home; Prefect is not started for it."""
     found = settings.read_settings()
     with using_stack(replace(found, prefect_api_url=found.prefect_api_url or "not needed")):
@@ -36,7 +36,7 @@ def _opened() -> Iterator[tuple[Store, Path]]:
 
 def show() -> None:
     """Print the sites with keys, and the data keys with those who can open them."""
-    with _opened() as (store, home):
+    with opened() as (store, home):
         sites, data_keys = rotation.list_keys(store, home)
     if not sites and not data_keys:
         sys.stdout.write("no site has keys: they are made when a restricted dataset is run\n")
@@ -62,13 +62,13 @@ def show() -> None:
 
 def rotate(site: str) -> None:
     """Rotate a site's pair and say so."""
-    with _opened() as (store, home):
+    with opened() as (store, home):
         count = rotation.rotate(store, home, site)
     sys.stdout.write(f"{site} has a new key pair; data keys wrapped to it: {count}\n")
 
 
 def shred(site: str) -> None:
     """Shred a site's keys and say so."""
-    with _opened() as (store, home):
+    with opened() as (store, home):
         count = rotation.shred(store, home, site)
     sys.stdout.write(f"{site} has no keys any more; data keys that it could open: {count}\n")

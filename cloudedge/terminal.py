@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from data_catalog.nouns import Dataset, Model, Report, Site
+    from data_catalog.nouns import CompressionRecipe, Dataset, Model, Report, Site
 
 
 @contextmanager
@@ -145,6 +145,10 @@ def show_report(report: Report, page: Path) -> None:
     console.print(
         f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}"
     )
+    console.print(f"bound     {promise(report)}")
+    for s in report.sites:
+        if s.drift and s.drift.flagged:
+            console.print(f"[yellow]drift     {s.name}: {s.drift.reason}")
     if report.quarantined_rows:
         console.print(f"left out  {report.quarantined_rows:,} rows that do not fit the schema, in quarantine")
     if report.computed_results:
@@ -160,12 +164,24 @@ def show_report(report: Report, page: Path) -> None:
     console.print(f"status: {report.status}")
 
 
+def promise(report: Report) -> str:
+    """What is promised of the accuracy, in a sentence."""
+    c = report.cascade
+    if report.held_rows:
+        return f"not kept: the budget left {report.held_rows:,} unsure rows with the edge's answer"
+    if c.confidence:
+        return f"within {c.bound:.2%} of cloud-only with {c.confidence:.0%} confidence, from {c.validation_rows:,} rows"
+    if not c.threshold and any(s.tier == "edge" for s in report.sites):
+        return "none promised: every answer of an edge stands"
+    return f"{c.bound:.2%}, with a margin; no promise"
+
+
 def show_catalog(folders: Sequence[Path]) -> None:
     """Print the names that a run can use; a broken entry is shown with what is wrong."""
     entries = Catalog((*folders, *read_settings().catalog_folders))
     console = Console(highlight=False)
-    load: dict[str, Callable[[str], Dataset | Model | Site]] = {
-        "datasets": entries.dataset, "models": entries.model, "sites": entries.site
+    load: dict[str, Callable[[str], CompressionRecipe | Dataset | Model | Site]] = {
+        "datasets": entries.dataset, "models": entries.model, "recipes": entries.recipe, "sites": entries.site
     }  # fmt: skip
     broken: list[CatalogError] = []
     for kind, read in load.items():

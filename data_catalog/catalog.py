@@ -1,4 +1,4 @@
-"""Load datasets, models and sites from YAML, and say clearly what is wrong with one that does not load.
+"""Load datasets, models, compression recipes and sites from YAML, and say clearly what is wrong with one that does not load.
 
 A name is the stem of a file: `datasets/mnist-5k.yaml` is the dataset `mnist-5k`. The built-in folder is
 searched last, so a user's own folder (`--catalog DIR` or `CLOUDEDGE_CATALOG`) can add to it or replace
@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_catalog.errors import CatalogError, UnknownName
-from data_catalog.nouns import Dataset, Model, Noun, Site
+from data_catalog.nouns import CompressionRecipe, Dataset, Model, Noun, Site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +67,10 @@ class Catalog:
         """The model of that name; raises as `dataset` does."""
         return self._load("models", Model, name, where)
 
+    def recipe(self, name: str, where: str = "") -> CompressionRecipe:
+        """The compression recipe of that name; raises as `dataset` does."""
+        return self._load("recipes", CompressionRecipe, name, where)
+
     def site(self, name: str, where: str = "") -> Site:
         """The site of that name; raises as `dataset` does."""
         return self._load("sites", Site, name, where)
@@ -80,7 +84,7 @@ class Catalog:
         return [self.site(name, where) for name in dict.fromkeys(chosen)]
 
     def names(self, kind: str) -> list[str]:
-        """The names of all `datasets`, `models` or `sites`."""
+        """The names of all `datasets`, `models`, `recipes` or `sites`."""
         return sorted(self._files(kind))
 
 

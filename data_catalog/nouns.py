@@ -170,6 +170,36 @@ class Model(Noun):
         return self
 
 
+class RecipeStep(Noun):
+    """One step of a compression recipe: the plug-in's name and its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    step: str
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The step's settings, as far as the recipe gives them."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class CompressionRecipe(Noun):
+    """How a model is made small: steps of `infra/steps`, in order, the last of which converts."""
+
+    name: Name
+    description: str
+    teacher: Literal["original", "none"] = "original"  # whose answers a retraining step keeps to
+    steps: tuple[RecipeStep, ...] = Field(min_length=1)
+
+
+class Prices(Noun):
+    """What a site costs, in units of money of the user's choice."""
+
+    hour: float = Field(default=0.0, ge=0)  # of the site, while it works
+    row: float = Field(default=0.0, ge=0)  # answered
+    gb_up: float = Field(default=0.0, ge=0)  # a gigabyte (1e9 bytes) over its link, and
+    gb_down: float = Field(default=0.0, ge=0)
+
+
 class Site(Noun):
     """A place where shards are born or answered."""
 
@@ -182,6 +212,7 @@ class Site(Noun):
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
     runtime: str = ""  # what executes models here, such as `tflite_runtime`; empty: what each variant was made for
+    prices: Prices = Prices()
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
 
     @model_validator(mode="before")
@@ -232,6 +263,7 @@ class VariantCard(Noun):
     shape: tuple[int, ...]
     dtype: str
     temperature: float
+    calibration_rows: int = 0  # that the temperature was fitted on; 0: on the validation rows, as once was done
     validation_rows: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -284,6 +316,58 @@ class Pointed(Noun):
     back: bool = False  # a rollback, to what stood before the one before
 
 
+class Budget(Noun):
+    """What a compressed variant may cost, and how long the search for it may take; None: no bound."""
+
+    max_bytes: int | None = Field(default=None, ge=1)  # as it is sent
+    max_ms: float | None = Field(default=None, gt=0)  # for one row, on the machine that judges
+    minutes: float = Field(default=60.0, gt=0)  # after which no new step is begun
+
+
+class CompressionJob(Noun):
+    """A model that is to be compressed, and all that a trial needs to know."""
+
+    bucket: str
+    model: Name
+    version: str
+    dataset: Dataset
+    classes: tuple[str, ...]
+    seed: int
+    gate: Gate
+    original: VariantCard
+    keras: str  # key of the model in Keras's own format; empty: only the SavedModel of `original` is there
+
+
+class Trial(Noun):
+    """What became of one recipe."""
+
+    recipe: Name
+    digest: str  # of model, data, steps, their settings and their code
+    status: Literal["measured", "published", "refused", "failed", "untried"]
+    reason: str = ""
+    card: VariantCard | None = None
+    inside_budget: bool = False
+    faults: tuple[str, ...] = ()  # what no bound excuses
+    seconds: float = 0.0  # of the steps that this search had to do
+    reused: bool = False  # nothing was to be done
+
+
+class CompressionReport(Noun):
+    """A search as a person reads it."""
+
+    model: Name
+    version: str
+    dataset: Name
+    original: VariantCard
+    gate: Gate
+    budget: Budget
+    trials: tuple[Trial, ...]
+    recommended: str = ""  # the variant inside the budget with the fewest bytes to send
+    started: float
+    seconds: float
+    report_key: str
+
+
 class VariantSpeed(Noun):
     """How fast one site runs one variant, measured through the engine's own runtime."""
 
@@ -308,6 +392,7 @@ class Profile(Noun):
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
     refused: dict[str, str] = Field(default_factory=dict)  # digest and runtime: why the site cannot run it
     chosen: dict[str, str] = Field(default_factory=dict)  # model's version: digest of the variant that it answers with
+    good: dict[Name, str] = Field(default_factory=dict)  # by model: version and variant that it answered with last
     runtime_versions: dict[str, str] = Field(default_factory=dict)
     measured_at: float = 0.0
     probe_seconds: float = 0.0  # what measuring took, and
@@ -320,11 +405,23 @@ class Cascade(Noun):
     threshold: float
     temperature: float
     bound: float  # how far below cloud-only the accuracy may lie, as the user said
-    allowance: float  # the part of the bound that was spent on the validation rows
+    allowance: float  # how far below cloud-only the accuracy on the validation rows may lie, for the bound to hold
     escalation: float  # predicted share of rows
     validation_rows: int
     validation_accuracy: float
     validation_cloud_accuracy: float
+    confidence: float = 0.0  # probability with which the bound holds; 0: chosen with a margin, nothing is promised
+    kept_losses: int = 0  # validation rows that the edge keeps, where it is wrong and the cloud right,
+    kept_gains: int = 0  # and where it is right and the cloud wrong
+    calibrated: tuple[tuple[float, float], ...] = ()  # confidences, and shares of validation rows below each
+
+
+class EscalationBudget(Noun):
+    """Most that the escalations of a run may take; None: no limit."""
+
+    rows: float | None = Field(default=None, ge=0)
+    bytes: float | None = Field(default=None, ge=0)  # as they are sent, over all links
+    seconds: float | None = Field(default=None, ge=0)  # of each link
 
 
 class Placement(Noun):
@@ -361,6 +458,7 @@ class Plan(Noun):
     predicted_wan_bytes: int
     reasons: dict[str, str]  # by site
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
+    budget: EscalationBudget | None = None  # of the escalations
 
 
 class OrderedShard(Noun):
@@ -385,6 +483,13 @@ class EscalationOrder(Noun):
     preprocessing: str
     shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
     recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
+    most_rows: int | None = None  # that the site may escalate, and
+    most_bytes: int | None = None  # that it may send for it; None: no limit
+
+    @property
+    def rationed(self) -> bool:
+        """Whether a row that is unsure may have to stay."""
+        return self.most_rows is not None or self.most_bytes is not None
 
 
 class WorkOrder(Noun):
@@ -447,6 +552,7 @@ class Receipt(Noun):
     computed_results: int
     reused_results: int
     escalated: tuple[Escalated, ...]
+    held_rows: int = 0  # that should have been escalated and were not, because of the budget
     seconds: dict[str, float]  # busy time by stage, summed over threads
     startup_seconds: float
     bytes_in: int  # everything the site read
@@ -454,6 +560,18 @@ class Receipt(Noun):
     wan_in: int  # the part that crossed its link
     wan_out: int
     spans: tuple[Span, ...]
+
+
+class Drift(Noun):
+    """Whether an edge's data look to its variant as those did that the cascade was calibrated with."""
+
+    rows: int  # looked at
+    distance: float  # largest difference between the shares of rows below any confidence
+    distance_p: float  # probability of such a distance or a larger one if nothing has changed
+    escalation: float  # share of rows under the threshold
+    escalation_p: float  # probability of a share at least so far from the calibrated one if nothing has changed
+    flagged: bool
+    reason: str
 
 
 class SiteReport(Noun):
@@ -474,6 +592,7 @@ class SiteReport(Noun):
     variant: str = ""  # digest of what it answers with, and
     runtime: str = ""  # what executes that
     threshold: float | None = None  # under which its rows escalate; None in the cloud
+    drift: Drift | None = None  # None: there was nothing to compare
 
 
 class Report(Noun):
@@ -492,6 +611,7 @@ class Report(Noun):
     missing_rows: int
     duplicate_rows: int
     escalated_rows: int
+    held_rows: int = 0  # unsure rows that the budget kept at the edge; its answer stands
     predicted_escalated_rows: int
     scored_rows: int
     accuracy: dict[Literal["cascade", "cloud_only", "edge_only"], float | None]

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.nouns import Dataset, Model, Placement, Profile, Receipt, Report, Site
+from data_catalog.nouns import Dataset, EscalationBudget, Model, Placement, Profile, Receipt, Report, Site
 from flows.fulfil import fulfil
 from flows.probe import probe
 from infra import choice, keys
@@ -19,6 +19,7 @@ from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
+from infra.ration import read_budget
 from infra.settings import read_settings
 from infra.sites import read_profile
 from infra.storage import open_store
@@ -32,6 +33,7 @@ from tasks.offer_variants import offer_variants_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
+from tasks.publish_cards import publish_cards_task
 from tasks.publish_plan import publish_plan_task
 from tasks.publish_report import publish_report_task
 from tasks.refine_profiles import refine_profiles_task
@@ -49,6 +51,13 @@ def collaborate(
     bound: Annotated[
         float, Field(description="How far below cloud-only the accuracy may lie; 0.005 is half a point", ge=0, le=1)
     ] = 0.005,
+    confidence: Annotated[
+        float, Field(description="With which the bound is to hold; 0: a margin instead of a promise", ge=0, lt=1)
+    ] = 0.95,
+    escalate_at_most: Annotated[
+        tuple[str, ...],
+        Field(description="EscalationBudget for escalations: rows (200), a size (50kB) or a time (10s)"),
+    ] = (),
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 
@@ -59,6 +68,7 @@ def collaborate(
     Raises:
         CloudEdgeError: what stopped the run; results committed so far stay, so the next run goes on.
     """
+    budget = read_budget(escalate_at_most, "parameter `escalate_at_most`")
     settings = read_settings()
     bucket = settings.required_bucket()
     catalog = Catalog(settings.catalog_folders)
@@ -66,11 +76,19 @@ def collaborate(
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     with workspace(settings.home) as work:
-        return _run(sized(batch, where), network, school, where, bound, work, bucket)
+        return _run(sized(batch, where), network, school, where, bound, confidence, budget, work, bucket)
 
 
 def _run(
-    batch: Dataset, network: Model, school: Dataset, where: list[Site], bound: float, work: Path, bucket: str
+    batch: Dataset,
+    network: Model,
+    school: Dataset,
+    where: list[Site],
+    bound: float,
+    confidence: float,
+    budget: EscalationBudget | None,
+    work: Path,
+    bucket: str,
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
@@ -78,7 +96,8 @@ def _run(
 
     with watch.stage("train"):
         batch, school = fit_transforms_task(batch, school, work, bucket)
-        cards = train_model_task(network, school, work, bucket)
+        cards = train_model_task(network, school, work, bucket, where)
+        publish_cards_task(list(cards.values()), watch.started)
 
     spools: dict[str, Path | None] = {}
     threads = {site.name: site.threads for site in where}
@@ -116,7 +135,9 @@ def _run(
         chosen, profiles = choose_variants_task(cards, where, offered, profiles, bucket)
 
     with watch.stage("plan"):
-        plan = plan_placement_task(run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket)
+        plan = plan_placement_task(
+            run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket, confidence, budget
+        )
         publish_plan_task(plan)
 
     def compress(source: str) -> tuple[str, int]:

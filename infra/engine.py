@@ -21,6 +21,7 @@ from data_catalog.errors import CloudEdgeError, CorruptObject, KeyMissing, SiteF
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
 from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
+from infra.ration import ration
 from infra.runtimes import RUNTIMES
 from infra.security.access import Keyring
 from infra.settings import read_settings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from infra.runtimes import Predictor
     from infra.storage import Store
 
+MOST_RATIO = 100.0  # by which a codec is expected to shrink rows, at most
 STAGES = ("fetch", "decompress", "infer", "commit")
 
 
@@ -106,6 +108,7 @@ class BlockDone:
     bytes_out: int
     wan_in: int
     wan_out: int
+    held_rows: int = 0
 
 
 @dataclass(slots=True)
@@ -225,13 +228,18 @@ def _pack_unsure(
     order: EscalationOrder | None, ids: pa.Array, x: NDArray[np.generic], confidence: NDArray[np.float32]
 ) -> tuple[ledger.Packed | None, bytes]:
     """The rows that the edge is unsure of, packed for the cloud: what they are, and their bytes."""
-    if order is None:
+    if order is None or order.rationed:  # which rows go is known when all shards are answered
         return None, b""
     unsure = np.flatnonzero(confidence < np.float32(order.threshold))
-    if not len(unsure):
+    return _pack(order, ids.take(pa.array(unsure)), x[unsure])
+
+
+def _pack(order: EscalationOrder, ids: pa.Array, x: NDArray[np.generic]) -> tuple[ledger.Packed, bytes]:
+    """Rows of one shard as they are sent."""
+    if not len(x):
         return ledger.Packed(order.threshold, order.codec), b""
-    plain = shards.encode(ids.take(pa.array(unsure)), x[unsure])
-    packed = ledger.Packed(order.threshold, order.codec, len(unsure), shards.digest(plain), len(plain))
+    plain = shards.encode(ids, x)
+    packed = ledger.Packed(order.threshold, order.codec, len(x), shards.digest(plain), len(plain))
     return packed, CODECS.get(order.codec).compress(plain)
 
 
@@ -289,6 +297,67 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
         escalated=tuple(escalated),
         times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
         startup_seconds=0.0,
+        **account,
+    )
+
+
+def escalate_rationed(block: Block, keyring: Keyring | None = None) -> BlockDone:
+    """Escalate within the order's budget, of all shards of the block, whose results the ledger holds.
+
+    The rows of least confidence go first, whichever shard they are in. The results say what that is; then the
+    shards of those that go are read again. Where the packed rows are more than the bytes that may be sent, fewer are
+    packed, until they fit.
+    """
+    account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
+    order, ring, begun = block.escalation, keyring or Keyring(block.store, block.site), time.time()
+    assert order is not None
+    unsure: list[NDArray[np.intp]] = []
+    confidences: list[NDArray[np.float32]] = []
+    for shard in block.shards:
+        key = keys.result(shard.result)
+        data = block.store.get(key)
+        account["bytes_in"] += len(data)
+        account["wan_in"] += len(data)
+        confidence = ledger.read_result(data, key)["confidence"].to_numpy()
+        unsure.append(np.flatnonzero(confidence < np.float32(order.threshold)))
+        confidences.append(confidence[unsure[-1]])
+    every = np.concatenate([np.zeros(0, np.float32), *confidences])
+    ends = np.cumsum([len(part) for part in confidences])
+    most = len(every) if order.most_rows is None else min(len(every), order.most_rows)
+    if order.most_bytes is not None:  # no codec makes rows so small, and the rows at hand stay few
+        smallest = min((shard.bytes / shard.rows for shard in block.shards if shard.rows), default=1.0) / MOST_RATIO
+        most = min(most, int(order.most_bytes / smallest))
+    rows: dict[int, tuple[list[str], NDArray[np.generic]]] = {}  # by shard: those that may go
+    while True:
+        chosen = np.split(ration(1 - every, most), ends[:-1]) if len(ends) else []
+        packs: list[tuple[OrderedShard, ledger.Packed, bytes]] = []
+        for i, (shard, mine) in enumerate(zip(block.shards, chosen, strict=True)):
+            if not mine.any():
+                continue
+            if i not in rows:
+                data, crossed = block.read(shard)
+                account["bytes_in"] += crossed
+                account["wan_in"] += 0 if shard.local else crossed
+                ids, x = shards.decode(_unpack(block, ring, shard, data))
+                rows[i] = (ids.take(pa.array(unsure[i])).to_pylist(), x[unsure[i]])
+            names, x = rows[i]
+            packed, data = _pack(order, pa.array([names[j] for j in np.flatnonzero(mine)], pa.string()), x[mine])
+            packs.append((shard, packed, _sealed(ring, order, _escalated(order, shard, packed).key, data)))
+        size = sum(len(data) for _, _, data in packs)
+        if order.most_bytes is None or size <= order.most_bytes:
+            break
+        most = min(most - 1, int(most * order.most_bytes / size))
+    for shard, packed, data in packs:
+        block.store.put(_escalated(order, shard, packed).key, data)
+    account["bytes_out"] += size
+    account["wan_out"] += size
+    return BlockDone(
+        rows=sum(shard.rows for shard in block.shards),
+        shards=len(block.shards),
+        escalated=tuple(_escalated(order, shard, packed) for shard, packed, _ in packs),
+        times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
+        startup_seconds=0.0,
+        held_rows=len(every) - sum(packed.rows for _, packed, _ in packs),
         **account,
     )
 

@@ -13,10 +13,19 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     models/<model>/<version>/<variant>/{model.*, golden.npz, card.json, card.html}
     models/<model>/<version>/<variant>/answers/<split>.parquet  its answers on held-out rows
     models/<model>/<version>/<variant>/deltas/<digest>     what makes it of the model of that digest
+    models/<model>/<version>/cloud/model.keras             the cloud variant as Keras writes it, to be compressed
+    models/<model>/<version>/steps/<digest>.zip            a model on its way through a compression recipe
+    models/<model>/<version>/trials/<digest>.json          what was measured of what a recipe made
+    models/<model>/<version>/refused/<recipe>-<digest>.json  a variant that was not published, and why
+    models/<model>/<version>/searches/<time>.json          report of a search among recipes
     models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem}
+    models/<model>/<version>/edge/weights.npz              the edge variant's float32 net, for sites to learn on from
+    sites/<site>/training/<model>/<federation>/<round>/    what a site learnt in a round: {<digest>.npz, update.json}
+    sites/<site>/training/<model>/latest.json              its last round, of whatever federation
+    federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
 """
@@ -91,6 +100,11 @@ def variant(model: str, version: str, name: str, *file: str) -> str:
     return "/".join(("models", model, version, name, *file))
 
 
+def compression(model: str, version: str, kind: str, name: str) -> str:
+    """Key of an object of a search among recipes; `kind` is its folder: `steps`, `trials`, `refused` or `searches`."""
+    return f"{model_version(model, version)}/{kind}/{name}{'.zip' if kind == 'steps' else '.json'}"
+
+
 def answers(model: str, version: str, name: str, split: str) -> str:
     """Key of a variant's answers on the held-out rows of a split."""
     return variant(model, version, name, "answers", f"{split}.parquet")
@@ -134,6 +148,36 @@ def profile(site: str) -> str:
 def public_key(site: str) -> str:
     """Key of a site's public key."""
     return f"sites/{site}/public.pem"
+
+
+def training(site: str, model: str) -> str:
+    """The folder of what a site learnt of a model."""
+    return f"sites/{site}/training/{model}"
+
+
+def backup(site: str, model: str, federation: str, number: int, file: str) -> str:
+    """Key of a file of what a site learnt in a round of a federation."""
+    return f"{training(site, model)}/{federation}/{number:04}/{file}"
+
+
+def latest_backup(site: str, model: str) -> str:
+    """Key of the description of the last round in which a site learnt something of a model."""
+    return f"{training(site, model)}/latest.json"
+
+
+def federations(model: str) -> str:
+    """The folder of a model's federations."""
+    return f"federations/{model}"
+
+
+def federation(model: str, federation_id: str, file: str) -> str:
+    """Key of a file of a federation."""
+    return f"{federations(model)}/{federation_id}/{file}"
+
+
+def federation_round(model: str, federation_id: str, number: int, file: str) -> str:
+    """Key of a file of a round of a federation; round 0 is its start."""
+    return federation(model, federation_id, f"rounds/{number:04}/{file}")
 
 
 def wrapped_key(key_id: str, site: str) -> str:

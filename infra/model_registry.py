@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_catalog.nouns import Site, Tier
+    from data_catalog.nouns import Profile, Site, Tier
     from infra.self_test import Golden
     from infra.storage import Store
 
@@ -65,6 +65,8 @@ def publish(
         Conflict: the version has a variant of that name with other bytes.
         StoreError: as the store says.
     """
+    from infra.report import card_page  # whoever only reads needs no templates
+
     digest = shards.digest(model)
     if there := find_card(store, card.model, card.version, card.name):
         if there.digest != digest:
@@ -91,6 +93,9 @@ def publish(
         store.put(keys.variant(card.model, card.version, card.name, GOLDEN), rows)
     for split, table in answers.items():
         store.put(keys.answers(card.model, card.version, card.name, split), ledger.parquet(table))
+    if before := _newest(store, card.model, card.name):
+        offer_delta(store, before, card, model)
+    store.put(keys.variant(card.model, card.version, card.name, PAGE), card_page.page(card).encode())
     store.put_new(keys.variant(card.model, card.version, card.name, CARD), card.model_dump_json(indent=2).encode())
     return card
 
@@ -124,6 +129,7 @@ def read_answers(store: Store, edge: VariantCard, cloud: VariantCard, split: str
 
     Raises:
         ObjectMissing, CorruptObject: as the store says.
+        PlanError: there is no such row.
     """
     tables = []
     for card, tier in ((edge, "edge"), (cloud, "cloud")):
@@ -131,6 +137,11 @@ def read_answers(store: Store, edge: VariantCard, cloud: VariantCard, split: str
         table = ledger.read_parquet(store.get(key), key)
         tables.append(table.rename_columns({"prediction": tier, "confidence": f"{tier}_confidence"}))
     both = tables[0].join(tables[1].drop_columns("label"), "record_id", join_type="inner")
+    if not both.num_rows:
+        raise PlanError(
+            f"variants {edge.name} of {edge.model} {edge.version} and {cloud.name} of {cloud.version} were judged on no"
+            f" {split} row in common, so they cannot work together; push variants of one version"
+        )
     names = ["record_id", "label", "edge", "edge_confidence", "cloud", "cloud_confidence"]
     return both.select(names).sort_by("record_id").combine_chunks()
 
@@ -162,6 +173,11 @@ def read_card(store: Store, model: str, version: str, name: str) -> VariantCard:
     raise UnknownName.among(f"variant of {model} {version}", name, cards(store, model, version))
 
 
+def models(store: Store) -> list[str]:
+    """Names of the models in the registry."""
+    return sorted({key.split("/")[1] for key in store.keys("models")})
+
+
 def cards(store: Store, model: str, version: str) -> dict[str, VariantCard]:
     """The published variants of a version, by name."""
     return _cards(store, store.keys(keys.model_version(model, version)))
@@ -179,6 +195,13 @@ def versions(store: Store, model: str) -> dict[str, dict[str, VariantCard]]:
             key=lambda item: -max(card.published_at for card in item[1].values()),
         )
     )
+
+
+def _newest(store: Store, model: str, name: str) -> VariantCard | None:
+    """The variant of that name that was published last."""
+    inside = [key for key in store.keys(keys.models(model)) if key.endswith(f"/{name}/{CARD}")]
+    found = [card for key in inside for card in _cards(store, [key]).values()]
+    return max(found, key=lambda card: card.published_at, default=None)
 
 
 def _cards(store: Store, inside: Iterable[str]) -> dict[str, VariantCard]:
@@ -240,8 +263,14 @@ def fetch(store: Store, card: VariantCard, here: Mapping[str, Path]) -> tuple[by
     return read_model(store, card), card.stored_bytes or card.bytes
 
 
-def offer_delta(store: Store, old: VariantCard, new: VariantCard) -> int:
+def offer_delta(store: Store, old: VariantCard, new: VariantCard, model: bytes = b"") -> int:
     """Store what makes a variant of an earlier one, for sites that have that, if it is smaller than the whole.
+
+    Args:
+        store: where the registry is.
+        old: the earlier one.
+        new: the variant.
+        model: its bytes, where they are at hand.
 
     Returns:
         Its bytes; 0 if the whole is no larger.
@@ -249,7 +278,10 @@ def offer_delta(store: Store, old: VariantCard, new: VariantCard) -> int:
     key = keys.variant(new.model, new.version, new.name, DELTAS, old.digest)
     if old.digest == new.digest or store.exists(key):
         return 0
-    made = shelf.delta(read_model(store, old), read_model(store, new))
+    try:
+        made = shelf.delta(read_model(store, old), model or read_model(store, new))
+    except (CorruptObject, ObjectMissing):  # whoever has it cannot have it from here any more
+        return 0
     if len(made) >= (new.stored_bytes or new.bytes):
         return 0
     store.put(key, made)
@@ -313,6 +345,8 @@ def push(store: Store, card: VariantCard, group: str, by: str) -> Pointed:
     now = standing(log)[-1:]
     if now and (now[0].version, now[0].variant, now[0].digest) == (card.version, card.name, card.digest):
         return now[0]
+    if now and (old := find_card(store, card.model, now[0].version, now[0].variant)):
+        offer_delta(store, old, card)
     return _add(store, log, Pointed(
         model=card.model, group=group, serial=_next(log), version=card.version, variant=card.name, digest=card.digest,
         by=by, at=time.time(),
@@ -376,6 +410,28 @@ def pinned(store: Store, model: str, sites: Iterable[Site]) -> dict[str, Pointed
             f" each group, or roll one back"
         )
     return found
+
+
+def fall_back(store: Store, card: VariantCard, profile: Profile) -> VariantCard | None:
+    """What a site answered with last, where that can stand in for a variant that it cannot run.
+
+    Args:
+        store: where the registry is.
+        card: of the variant that the site refused.
+        profile: of the site.
+
+    Returns:
+        The card of the last good variant, of whichever version: for the same records, with the same classes. None:
+        there is none.
+    """
+    version, _, name = profile.good.get(card.model, "").partition("/")
+    good = find_card(store, card.model, version, name) if name else None
+
+    def takes(one: VariantCard) -> tuple[object, ...]:
+        return (one.tier, one.shape, one.dtype, one.classes, one.preprocessing)
+
+    fits = good is not None and good.digest in profile.variants and takes(good) == takes(card)
+    return good if fits else None
 
 
 def resolve(

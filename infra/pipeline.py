@@ -134,3 +134,30 @@ def side_by_side(function: Callable[[Item], Done], items: Sequence[Item]) -> lis
     finally:
         executor.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the others
     return [future.result() for future in futures]
+
+
+def in_time(function: Callable[[Item], Done], items: Sequence[Item], seconds: float) -> list[Done | Exception]:
+    """Call the function on all items at once, as `side_by_side`, and wait for a bounded time.
+
+    Returns:
+        In the items' order what it returned or raised; TimeoutError for one that did not end in time. That one's
+        thread is left to itself: nothing can end it, so whatever it does late must do no harm.
+    """
+    answers: list[Done | Exception] = [TimeoutError(f"no answer within {seconds:g} s") for _ in items]
+
+    def call(position: int) -> None:
+        try:
+            answers[position] = function(items[position])
+        except Exception as error:
+            answers[position] = error
+
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(call, position), name="in-time", daemon=True)
+        for position in range(len(items))
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return answers.copy()  # what comes later changes nothing

@@ -65,6 +65,7 @@ def choose(
     for c in np.unique(classes):
         mine = order[classes[order] == c]
         turn[mine] = np.arange(len(mine))
+    turn[margin < 2 * TOLERANCE_ELSE * np.ptp(logits)] += len(x)  # only where there are no clearer ones
     chosen = np.lexsort((-margin, turn))[:ROWS]
     return Golden(x[chosen], logits[chosen].astype(np.float32))
 

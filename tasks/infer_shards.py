@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -83,9 +84,11 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
     publish(stage, order.site, 0, len(order.shards))
     keyring = Keyring(store, order.site, home)  # a cluster's workers have their own
+    rationed = order.escalation is not None and order.escalation.rationed
     try:
         escalate = engine.escalate_known if dask_address else partial(engine.escalate_known, keyring=keyring)
-        compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
+        if not rationed:
+            compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
                 engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect
@@ -94,6 +97,10 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)
             answer = partial(engine.run_block, predictors=predictors, keyring=keyring)
             compute.map_blocks(answer, blocks(missing), threads=order.threads + 1, done=collect)
+        if rationed and order.shards:  # in one piece: which rows gain most is known of all shards together
+            ration = engine.escalate_rationed if dask_address else partial(engine.escalate_rationed, keyring=keyring)
+            whole = dataclasses.replace(blocks(order.shards)[0], shards=order.shards)
+            compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
     receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
@@ -138,6 +145,7 @@ def _receipt(
         computed_results=computed,
         reused_results=len(order.shards) - computed,
         escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
+        held_rows=sum(block.held_rows for block in done),
         seconds=seconds,
         startup_seconds=max((block.startup_seconds for block in done), default=0.0),
         bytes_in=model_bytes + sum(block.bytes_in for block in done),

@@ -15,6 +15,7 @@ from data_catalog.nouns import (
     Cascade,
     CodecTrial,
     Dataset,
+    EscalationBudget,
     EscalationOrder,
     OrderedShard,
     Placement,
@@ -26,9 +27,9 @@ from data_catalog.nouns import (
     VariantCard,
     WorkOrder,
 )
-from infra import cascade, codec_trials, keys, model_registry, rendezvous, sources, storage
+from infra import cascade, codec_trials, keys, model_registry, ration, rendezvous, sources, storage
 from infra.ledger import Index
-from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem, Solution
+from infra.placement import RULES, PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
 from infra.progress import publish
 
 ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
@@ -47,6 +48,8 @@ def plan_placement(
     indexes: Sequence[Index],
     bound: float,
     bucket: str,
+    confidence: float = 0.95,
+    budget: EscalationBudget | None = None,
 ) -> Plan:
     """Make the plan of a run and store it with the edges' and the cloud's first work orders.
 
@@ -60,8 +63,11 @@ def plan_placement(
         indexes: the shards of each source.
         bound: how far below cloud-only the accuracy may lie, 1 = 100 %.
         bucket: of the store.
+        confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
+        budget: of the escalations; None: no limit.
 
     Raises:
+        BadInput: there are too few validation rows for the bound.
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
     """
@@ -72,7 +78,8 @@ def plan_placement(
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
     variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
-    cascades = _cascades(store, dataset, variants, chosen, bound)
+    cascades = _cascades(store, dataset, variants, chosen, bound, confidence)
+    standard = cascades[variants["edge"].digest]
     shards = [shard for index in indexes for shard in index.shards]
     trials = {index.shards[0].source: index.trials for index in indexes}
     homes = {source: known[_origin(shards, source)] for source in trials}
@@ -80,15 +87,17 @@ def plan_placement(
     done = _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
-        sites=tuple(_place_site(site, profile, chosen[site.name]) for site, profile in known.values()),
+        sites=tuple(
+            _place_site(site, profile, chosen[site.name], cascades.get(chosen[site.name].digest, standard))
+            for site, profile in known.values()
+        ),
         origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
-        escalation=_escalation(open_shards or shards, variants, chosen, cascades),
         record_bytes=float(np.mean([s.raw_bytes / s.rows for s in shards])) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
     )  # fmt: skip
-    solution = RULES.get("makespan").place(problem)
+    solution = RULES.get("programme").place(problem)
     where: dict[str, str] = {}
     for origin in {shard.origin for shard in open_shards}:
-        quotas = {i: n for (o, i), n in solution.counts.items() if o == origin}
+        quotas = {i: n for (o, i, _), n in solution.counts.items() if o == origin}
         where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
     stored = _codecs_there(store, dataset)
     placements = tuple(
@@ -112,36 +121,44 @@ def plan_placement(
         version=variants["edge"].version,
         preprocessing=preprocessing,
         created=time.time(),
-        cascade=cascades[variants["edge"].digest],
+        cascade=standard,
         variants=variants,
         cards=dict(chosen),
         cascades=cascades,
         batch_sizes={site.name: profile.variants[chosen[site.name].digest].batch for site, profile in known.values()},
         placements=placements,
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
-        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), problem.escalation),
+        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), standard.escalation),
         predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, cascades, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
         lossy_error=max(index.lossy_error for index in indexes),
+        budget=budget,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     clouds = [site.name for site in sites if site.tier == "cloud"]
+    shares = _shares(budget, plan, known)
     for site, _ in known.values():
         order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
+        if order.escalation and site.name in shares:
+            rows, size = shares[site.name]
+            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
+            order = order.model_copy(update={"escalation": rationed})
         if order.shards:
             store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
     return plan
 
 
-def read_threshold(store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float) -> Cascade:
+def read_threshold(
+    store: storage.Store, cards: Mapping[Tier, VariantCard], bound: float, level: float = 0.95
+) -> Cascade:
     """The cascade's threshold for the bound, from both variants' answers to the validation rows."""
     edge = cards["edge"]
     table = model_registry.read_answers(store, edge, cards["cloud"], "validation")
     label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
-    confidence = table["edge_confidence"].to_numpy()
-    return cascade.choose_threshold(confidence, by_edge == label, by_cloud == label, bound, edge.temperature)
+    sure = table["edge_confidence"].to_numpy()
+    return cascade.choose_threshold(sure, by_edge == label, by_cloud == label, bound, edge.temperature, level)
 
 
 def _variant_of(tier: Tier, own: VariantCard, chosen: Mapping[str, VariantCard], sites: Sequence[Site]) -> VariantCard:
@@ -158,30 +175,21 @@ def _cascades(
     variants: Mapping[Tier, VariantCard],
     chosen: Mapping[str, VariantCard],
     bound: float,
+    confidence: float,
 ) -> dict[str, Cascade]:
-    """By the digest of each edge variant in use: its threshold; nothing escalates where no row may leave its site."""
+    """By the digest of each edge variant in use: its threshold.
+
+    Where no row may leave its site nothing escalates, and nothing can be promised.
+    """
+    level = 0.0 if dataset.residency == "site" else confidence
     edges = {card.digest: card for card in (variants["edge"], *chosen.values()) if card.tier == "edge"}
     found = {
-        digest: read_threshold(store, {"edge": card, "cloud": variants["cloud"]}, bound)
+        digest: read_threshold(store, {"edge": card, "cloud": variants["cloud"]}, bound, level)
         for digest, card in edges.items()
     }
     if dataset.residency == "site":
         return {digest: cascade.keep_all(threshold) for digest, threshold in found.items()}
     return found
-
-
-def _escalation(
-    shards: Sequence[Shard],
-    variants: Mapping[Tier, VariantCard],
-    chosen: Mapping[str, VariantCard],
-    cascades: Mapping[str, Cascade],
-) -> float:
-    """The share of rows that escalates, on the mean over the shards where they were born."""
-    standard = cascades[variants["edge"].digest].escalation
-    shares = {
-        name: cascades[card.digest].escalation if card.tier == "edge" else standard for name, card in chosen.items()
-    }
-    return sum(shares[shard.origin] * shard.rows for shard in shards) / sum(shard.rows for shard in shards)
 
 
 def choose_codec(
@@ -258,6 +266,17 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
     )  # fmt: skip
 
 
+def _shares(
+    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
+) -> dict[str, tuple[int | None, int | None]]:
+    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
+    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
+    if budget is None:
+        return {}
+    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
+    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
+
+
 def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:
     """By site: why it has nothing to compute, where the ledger holds all that it would answer."""
     working = {p.site for p in placements if not p.reused}
@@ -311,13 +330,18 @@ def _results_there(
     return dict(names[key] for key in names if key in there)
 
 
-def _place_site(site: Site, profile: Profile, card: VariantCard) -> PlaceSite:
+def _place_site(site: Site, profile: Profile, card: VariantCard, threshold: Cascade) -> PlaceSite:
     speed = profile.variants[card.digest]
+    variant = PlaceVariant(
+        name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
+        escalation=threshold.escalation, bytes=card.bytes,
+        accuracy=threshold.validation_accuracy if site.tier == "edge" else threshold.validation_cloud_accuracy,
+    )  # fmt: skip
     return PlaceSite(
         name=site.name, cloud=site.tier == "cloud", host=profile.host, host_cores=profile.cores,
-        threads=min(site.threads, profile.cores), seconds_per_row=1 / speed.rows_per_second,
-        startup_seconds=speed.startup_seconds, dispatch_seconds=profile.dispatch_seconds,
-        latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+        threads=min(site.threads, profile.cores), variants=(variant,),
+        dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+        prices=PlacePrices(**site.prices.model_dump()),
     )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Plan, Receipt, Report, Site, SiteReport
-from infra import cascade, keys, shards, storage
+from data_catalog.nouns import Drift, Plan, Receipt, Report, Site, SiteReport
+from infra import cascade, drift, keys, shards, storage
 from infra.progress import Stopwatch
 from infra.report import charts, page
 
@@ -63,7 +63,14 @@ def build_report(
     """The report's numbers; pure. Arguments as in `write_report`."""
     names = ("cascade", "cloud_only", "edge_only")
     known = {name: totals.known[name] == totals.scored > 0 for name in names}
-    lines = tuple(_site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name)) for site in sites)
+    drifts = {
+        name: drift.compare(plan.cascades[plan.cards[name].digest], counts, len(totals.confidences))
+        for name, counts in totals.confidences.items()
+    }
+    lines = tuple(
+        _site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name), drifts.get(site.name))
+        for site in sites
+    )
     begun = [span.start for span in watch.spans if span.stage in {"infer", "escalate"}]
     ended = [span.end for span in watch.spans if span.stage in {"infer", "escalate"}]
     unsure = sum(
@@ -84,6 +91,7 @@ def build_report(
         missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
         duplicate_rows=0,
         escalated_rows=totals.escalated,
+        held_rows=totals.held,
         predicted_escalated_rows=round(unsure),
         scored_rows=totals.scored,
         accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},
@@ -112,7 +120,7 @@ def build_report(
     )
 
 
-def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -> SiteReport:
+def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int, drifted: Drift | None) -> SiteReport:
     mine = [receipt for receipt in receipts if receipt.site == site.name]
     crossed = sent + sum(receipt.wan_in + receipt.wan_out for receipt in mine) if site.tier == "edge" else 0
     return SiteReport(
@@ -131,6 +139,7 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int) -
         variant=plan.cards[site.name].digest,
         runtime=plan.cards[site.name].runtime,
         threshold=plan.cascades[plan.cards[site.name].digest].threshold if site.tier == "edge" else None,
+        drift=drifted,
     )
 
 

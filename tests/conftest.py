@@ -13,7 +13,6 @@ from tests.homes import BIN, MANY_SHARDS, QUICK_MODEL, Home
 
 ROOT = Path(__file__).parents[1]
 
-
 SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
 SLOWEST = ("chaos", "e2e", "integration")
 

@@ -42,6 +42,8 @@ def idle(tmp_path_factory) -> Home:
         (("--model", "digit"), ("digit", "--model", "did you mean 'digits'")),
         (("--site", "edge-9", "--site", "cloud"), ("edge-9", "--site", "did you mean 'edge-")),
         (("--bound", "2"), ("--bound", "2")),
+        (("--confidence", "1"), ("--confidence", "1")),
+        (("--escalate-at-most", "9 lives"), ("--escalate-at-most", "9 lives", "50kB")),
         (("--catalog", "/nowhere"), ("/nowhere", "does not exist")),
         (("--nonsense",), ("--nonsense",)),
     ],

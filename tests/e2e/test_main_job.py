@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
@@ -147,6 +148,45 @@ def test_a_tighter_bound_computes_only_what_it_escalates(quick_run, up_home):
     assert report["escalated_rows"] >= quick_run["escalated_rows"]
     assert report["reused_results"] >= shards  # no edge answered a shard twice
     assert report["accuracy"]["edge_only"] == quick_run["accuracy"]["edge_only"]
+
+
+def test_a_bound_that_the_rows_cannot_show_is_refused_with_the_number_that_it_takes(quick_run, up_home):
+    done = up_home.call("run", "--model", "quick", "--bound", "0.001", code=2)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("cloudedge: ")]
+    assert "takes at least 2,995 validation rows, and there are 1,071" in line
+    careless = up_home.run("--model", "quick", "--bound", "0.001", "--confidence", "0")
+    assert careless["cascade"]["confidence"] == 0
+    assert quick_run["cascade"]["confidence"] == 0.95
+    assert quick_run["cascade"]["kept_losses"] - quick_run["cascade"]["kept_gains"] <= 0.005 * 1071
+
+
+def test_a_budget_lets_the_least_sure_rows_go_and_names_the_others(quick_run, up_home, up_store, tmp_path):
+    """And it is of no consequence to the runs after it: nothing is computed again."""
+    unsure, few = quick_run["escalated_rows"], 10
+    assert unsure > few
+    report = up_home.run("--model", "quick", "--escalate-at-most", str(few))
+    assert (report["escalated_rows"], report["held_rows"]) == (few, unsure - few)
+    rows = [row for key in report["predictions"] for row in pq.read_table(io.BytesIO(up_store.get(key))).to_pylist()]
+    assert len(rows) == report["rows_in"]
+    held = [row for row in rows if row["reason"]]
+    assert len(held) == unsure - few
+    assert {(row["tier"], row["reason"]) for row in held} == {("edge", "over the budget for escalations")}
+    assert all(row["prediction"] == row["edge_prediction"] for row in held)
+    assert sum(row["tier"] == "cloud" for row in rows) == few
+    again = up_home.run("--model", "quick", "--escalate-at-most", str(few))
+    assert (again["computed_results"], again["held_rows"]) == (0, unsure - few)
+    assert again["accuracy"] == report["accuracy"]
+    whole = up_home.run("--model", "quick")
+    assert (whole["computed_results"], whole["held_rows"]) == (0, 0)
+    assert whole["accuracy"] == quick_run["accuracy"]
+
+
+def test_a_budget_of_bytes_is_kept(quick_run, up_home):
+    most = 9000  # what the three sites send, and read again of their results
+    report = up_home.run("--model", "quick", "--escalate-at-most", f"{most / 1000}kB")
+    assert 0 < report["escalated_rows"] < quick_run["escalated_rows"]
+    assert sum(site["bytes_out"] for site in report["sites"] if site["tier"] == "edge") <= most
+    assert report["escalated_rows"] + report["held_rows"] == quick_run["escalated_rows"]
 
 
 def test_the_runs_page_tells_the_story(quick_run, prefect_client):

@@ -1,4 +1,4 @@
-"""The cascade's statistics against their definitions, by brute force."""
+"""The cascade's statistics against their definitions, by brute force; here the threshold is that with a margin."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def accuracy(threshold, confidence, edge_right, cloud_right):
 
 @given(judged(), BOUNDS)
 def test_validation_accuracy_keeps_the_bound_and_is_what_the_threshold_gives(case, bound):
-    found = cascade.choose_threshold(*case, bound, 1.5)
+    found = cascade.choose_threshold(*case, bound, 1.5, level=0)
     confidence, _, cloud_right = case
     assert found.validation_accuracy == pytest.approx(accuracy(found.threshold, *case))
     assert found.validation_accuracy >= cloud_right.mean() - bound - 1e-9
@@ -45,7 +45,7 @@ def test_validation_accuracy_keeps_the_bound_and_is_what_the_threshold_gives(cas
 @given(judged(), BOUNDS, BOUNDS)
 def test_a_larger_bound_never_escalates_more(case, one, other):
     low, high = sorted([one, other])
-    few, many = (cascade.choose_threshold(*case, bound, 1.0) for bound in (high, low))
+    few, many = (cascade.choose_threshold(*case, bound, 1.0, level=0) for bound in (high, low))
     assert few.escalation <= many.escalation
     assert few.threshold <= many.threshold
 
@@ -61,16 +61,18 @@ def test_it_is_the_lowest_threshold_from_which_on_every_higher_one_is_good_enoug
         good = threshold
     if good == confidence.min():  # all stay at the edge, whatever its confidence in rows yet to come
         good = 0.0
-    assert cascade.choose_threshold(*case, bound, 1.0).threshold == good
+    assert cascade.choose_threshold(*case, bound, 1.0, level=0).threshold == good
 
 
 @given(judged(), BOUNDS, st.randoms())
 def test_the_order_of_the_rows_does_not_matter(case, bound, random):
     order = list(range(len(case[0])))
     random.shuffle(order)
-    assert cascade.choose_threshold(*(a[order] for a in case), bound, 1.0) == cascade.choose_threshold(
-        *case, bound, 1.0
-    )
+    shuffled = [a[order] for a in case]
+    for level in (0, 0.6) if bound > 0.6 else (0,):
+        assert cascade.choose_threshold(*shuffled, bound, 1.0, level) == cascade.choose_threshold(
+            *case, bound, 1.0, level
+        )
 
 
 @given(st.integers(1, 100_000).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))
@@ -128,9 +130,28 @@ def test_a_row_with_a_logit_that_is_no_number_is_never_sure(logits, bad, data):
     hnp.arrays(np.int64, 30, elements=st.integers(0, 3)),
 )
 def test_no_temperature_of_a_grid_fits_better_than_the_fitted_one(logits, labels):
+    target = np.where(np.arange(4) == labels[:, None], 31 / 32, 1 / 32 / 3)
+
     def loss(temperature):
-        return -log_softmax(logits.astype(np.float64) / temperature, axis=1)[np.arange(30), labels].mean()
+        return -(target * log_softmax(logits.astype(np.float64) / temperature, axis=1)).sum(axis=1).mean()
 
     fitted = cascade.fit_temperature(logits, labels)
     assert 0.05 <= fitted <= 20
     assert loss(fitted) <= min(loss(t) for t in np.geomspace(0.05, 20, 60)) + 1e-4
+
+
+def test_a_model_that_is_right_on_all_rows_is_not_sure_of_everything():
+    labels = np.arange(200) % 4
+    logits = np.where(np.arange(4) == labels[:, None], 5.0, 0.0).astype(np.float32)
+    _, confidence = cascade.answer(logits, cascade.fit_temperature(logits, labels))
+    assert confidence.max() < 201 / 202 + 1e-3
+
+
+def test_the_temperature_of_rows_that_say_nothing_is_one():
+    nan = np.full((3, 4), np.nan, np.float32)
+    for logits in (np.zeros((0, 4), np.float32), nan, np.zeros((3, 1), np.float32)):
+        assert cascade.fit_temperature(logits, np.zeros(len(logits), np.int64)) == 1.0
+    good = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    labels = np.arange(30) % 4
+    with_bad = cascade.fit_temperature(np.concatenate([good, nan]), np.append(labels, [0, 1, 2]))
+    assert with_bad == cascade.fit_temperature(good, labels)

@@ -10,7 +10,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.errors import CatalogError, CorruptObject, UnknownName
 from infra import cascade, ledger, pipeline, rendezvous, shards, sources
 from infra.codecs import CODECS
-from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
+from infra.placement import RULES, PlaceOrigin, PlaceSite, PlaceVariant, Problem
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +68,7 @@ def test_a_result_survives_and_remembers_what_was_packed():
 def test_the_threshold_is_the_smallest_that_keeps_the_bound():
     confidence = np.linspace(0, 1, 100, dtype=np.float32)
     edge_right = confidence > 0.295
-    found = cascade.choose_threshold(confidence, edge_right, np.ones(100, bool), 0.02, 1.0)
+    found = cascade.choose_threshold(confidence, edge_right, np.ones(100, bool), 0.02, 1.0, level=0)
     assert found.escalation == pytest.approx(0.29)
     assert found.validation_accuracy == pytest.approx(0.99)
 
@@ -80,14 +80,14 @@ def test_rows_that_are_not_numbers_are_never_sure():
 
 
 def test_all_shards_are_placed_and_stay_home_without_reason():
-    common = {"host_cores": 2, "threads": 1, "startup_seconds": 0.1, "dispatch_seconds": 0.1, "latency_seconds": 0.01}
+    variant = PlaceVariant(name="v", seconds_per_row=1e-4, startup_seconds=0.1, escalation=0.1)
+    common = {"host_cores": 2, "threads": 1, "variants": (variant,), "dispatch_seconds": 0.1, "latency_seconds": 0.01}
     sites = tuple(
-        PlaceSite(name=n, cloud=n == "cloud", host=n, seconds_per_row=1e-4, up=1e6, down=1e6, **common)
-        for n in ("a", "b", "cloud")
+        PlaceSite(name=n, cloud=n == "cloud", host=n, up=1e6, down=1e6, **common) for n in ("a", "b", "cloud")
     )
     origins = tuple(PlaceOrigin(site=n, shards=9, rows=100, bytes=1e6, resident=n == "a") for n in ("a", "b"))
-    solution = RULES.get("makespan").place(Problem(sites=sites, origins=origins, escalation=0.1, record_bytes=100))
-    assert solution.counts == {("a", "a"): 9, ("b", "b"): 9}
+    solution = RULES.get("programme").place(Problem(sites=sites, origins=origins, record_bytes=100))
+    assert solution.counts == {("a", "a", "v"): 9, ("b", "b", "v"): 9}
     assert set(solution.reasons) == {"a", "b", "cloud"}
 
 

@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 
 from cloudedge.__main__ import cli
@@ -157,8 +158,12 @@ def test_every_command_and_option_exists(name):
         if words[:1] == ["cloudedge"] and len(words) > 1:
             arguments = " ".join(words[2:])
             assert words[1] in {*cli.commands, "--help"}, f"{name}: {line}"
-            known = {option for p in getattr(cli.commands.get(words[1]), "params", ()) for option in p.opts}
-            assert set(re.findall(r"--[a-z]+", arguments)) <= known, f"{name}: {line}"
+            command = cli.commands.get(words[1])
+            if isinstance(command, click.Group) and len(words) > 2:
+                assert words[2] in command.commands, f"{name}: {line}"
+                command = command.commands[words[2]]
+            known = {option for p in getattr(command, "params", ()) for option in p.opts}
+            assert set(re.findall(r"--[a-z-]+", arguments)) <= known, f"{name}: {line}"
 
 
 def test_the_readme_names_every_key_of_a_dataset():

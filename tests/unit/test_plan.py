@@ -8,8 +8,8 @@ import pytest
 
 from data_catalog.errors import PlanError
 from data_catalog.nouns import CodecTrial, Profile, Site
-from infra.placement import RULES, PlaceOrigin, PlaceSite, Problem
-from infra.placement.makespan import predict
+from infra.placement import RULES, PlaceOrigin, PlaceSite, PlaceVariant, Problem
+from infra.placement.programme import predict
 from tasks.plan_placement import choose_codec
 
 pytestmark = pytest.mark.unit
@@ -69,15 +69,18 @@ def test_a_shard_is_not_packed_again_for_little():
     assert choose_codec(similar, here, here, {"none"}, kept=True) == "none"
 
 
-def site(name: str, **changes) -> PlaceSite:
+def site(name: str, *, seconds_per_row=1e-3, startup_seconds=0.0, escalation=0.0, **changes) -> PlaceSite:
     plain = PlaceSite(
         name=name,
         cloud=name == "cloud",
         host=name,
         host_cores=4,
         threads=1,
-        seconds_per_row=1e-3,
-        startup_seconds=0,
+        variants=(
+            PlaceVariant(
+                name="v", seconds_per_row=seconds_per_row, startup_seconds=startup_seconds, escalation=escalation
+            ),
+        ),
         dispatch_seconds=0,
         latency_seconds=0,
         up=1e12,
@@ -90,9 +93,8 @@ def origin(name: str, **changes) -> PlaceOrigin:
     return dataclasses.replace(PlaceOrigin(site=name, shards=10, rows=100, bytes=1e6, resident=False), **changes)
 
 
-def place(sites, origins, escalation=0.0, record_bytes=100.0):
-    problem = Problem(sites=tuple(sites), origins=tuple(origins), escalation=escalation, record_bytes=record_bytes)
-    return RULES.get("makespan").place(problem)
+def place(sites, origins, record_bytes=100.0):
+    return RULES.get("programme").place(Problem(sites=tuple(sites), origins=tuple(origins), record_bytes=record_bytes))
 
 
 def test_residents_whose_site_is_not_in_the_run_are_named_with_the_remedy():
@@ -104,48 +106,49 @@ def test_residents_whose_site_is_not_in_the_run_are_named_with_the_remedy():
 
 def test_escalation_needs_a_cloud():
     with pytest.raises(PlanError, match="needs a cloud site"):
-        place([site("a")], [origin("a")], escalation=0.1)
-    assert place([site("a")], [origin("a")]).counts == {("a", "a"): 10}
+        place([site("a", escalation=0.1)], [origin("a")])
+    assert place([site("a")], [origin("a")]).counts == {("a", "a", "v"): 10}
 
 
 def test_work_is_shared_in_proportion_to_speed():
     solution = place([site("a"), site("b", seconds_per_row=4e-3)], [origin("a")])
-    assert solution.counts == {("a", "a"): 8, ("a", "b"): 2}
+    assert solution.counts == {("a", "a", "v"): 8, ("a", "b", "v"): 2}
     assert solution.seconds == pytest.approx(0.8)
 
 
 def test_a_slow_link_keeps_shards_at_home():
-    assert place([site("a", up=1e5), site("b")], [origin("a")]).counts == {("a", "a"): 10}
-    assert place([site("a"), site("b", down=1e5)], [origin("a")]).counts == {("a", "a"): 10}
+    assert place([site("a", up=1e5), site("b")], [origin("a")]).counts == {("a", "a", "v"): 10}
+    assert place([site("a"), site("b", down=1e5)], [origin("a")]).counts == {("a", "a", "v"): 10}
 
 
 def test_a_start_that_takes_longer_than_the_work_is_not_worth_it():
-    assert place([site("a"), site("b", startup_seconds=5)], [origin("a")]).counts == {("a", "a"): 10}
+    assert place([site("a"), site("b", startup_seconds=5)], [origin("a")]).counts == {("a", "a", "v"): 10}
 
 
 def test_sites_of_one_machine_share_its_cores():
     """Two sites on one core are no faster than one, so nothing moves."""
     together = [site("a", host="h", host_cores=1), site("b", host="h", host_cores=1)]
-    assert place(together, [origin("a")]).counts == {("a", "a"): 10}
+    assert place(together, [origin("a")]).counts == {("a", "a", "v"): 10}
 
 
 def test_all_in_the_cloud_where_that_saves_the_second_part():
-    sites = [site("a", seconds_per_row=2e-3), site("cloud", dispatch_seconds=1)]
-    solution = place(sites, [origin("a")], escalation=0.5)
-    assert solution.counts == {("a", "cloud"): 10}
+    sites = [site("a", seconds_per_row=2e-3, escalation=0.5), site("cloud", dispatch_seconds=1)]
+    solution = place(sites, [origin("a")])
+    assert solution.counts == {("a", "cloud", "v"): 10}
     assert solution.seconds == pytest.approx(2)
 
 
 @pytest.mark.parametrize(
     ("counts", "seconds"),
     [
-        ({("a", "a"): 10}, 1 + 0.5),  # the work, then half the rows again in the cloud
-        ({("a", "cloud"): 10}, 1.0),
-        ({("a", "a"): 5, ("a", "b"): 5}, 0.5 + 0.5),
-        ({("a", "b"): 10}, 5 + 0.5),  # ten million bytes up a's link
+        ({("a", "a", "v"): 10}, 1 + 0.5),  # the work, then half the rows again in the cloud
+        ({("a", "cloud", "v"): 10}, 1.0),
+        ({("a", "a", "v"): 5, ("a", "b", "v"): 5}, 0.5 + 0.5),
+        ({("a", "b", "v"): 10}, 5 + 0.5),  # ten million bytes up a's link
     ],
 )
 def test_a_prediction_counts_the_work_the_links_and_the_second_part(counts, seconds):
-    sites = (site("a", up=2e6 if counts == {("a", "b"): 10} else 1e12), site("b"), site("cloud"))
-    problem = Problem(sites=sites, origins=(origin("a"),), escalation=0.5, record_bytes=1)
+    up = 2e6 if counts == {("a", "b", "v"): 10} else 1e12
+    sites = (site("a", up=up, escalation=0.5), site("b", escalation=0.5), site("cloud"))
+    problem = Problem(sites=sites, origins=(origin("a"),), record_bytes=1)
     assert predict(problem, counts)[0] == pytest.approx(seconds)

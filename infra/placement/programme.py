@@ -1,0 +1,301 @@
+"""The programme of `docs/planner.md`: least makespan, bytes or money, with the distance to the best that can be.
+
+Small problems are solved in whole numbers. Others by a linear relaxation, which also gives the lower bound: largest
+remainders, then local search. The relaxation is the tighter the nearer its horizon is to the end of the best plan, so
+it is solved again with the end of the plan that was found. Above some size, seconds of the first part are given to
+it and searched for: the value is convex in them, and the tangents bound it from below.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from data_catalog.errors import PlanError
+from infra.balance import jain
+from infra.placement import OBJECTIVES, Objective, Problem, Solution
+from infra.placement import _exact as exact
+from infra.placement._arrays import Arrays, evaluate
+from infra.placement._relaxation import Columns, Relaxed, relax
+from infra.placement._repair import Placed, better, judge, repair
+from infra.placement._rounding import merged, round_off
+
+SMALL = 40  # pairs of origin and option up to which whole numbers are solved for
+LARGE = 6_000  # sites from which on seconds are given and searched for
+CLASSES, CLASSES_LARGE = 6, 3
+CLOSE = 2e-3  # gap that is not worth another round
+ROUNDS, TANGENTS = 4, 6
+NEAR = 2e-4  # the share by which seconds to try are longer than the least that they may be
+
+
+def place(problem: Problem) -> Solution:
+    """Solve the programme.
+
+    Raises:
+        PlanError: there is no site, no cloud to escalate to, or no plan keeps residency, disk, floor and caps.
+    """
+    a = Arrays(problem)
+    _refuse(a)
+    if not len(a.shards):
+        return solution(a, judge(a, *np.zeros((3, 0), np.int64)), 0.0)
+    placed, bound = _solve(a)
+    if placed is None or placed.broken > 0:
+        raise PlanError(_why_not(a, placed))
+    return solution(a, placed, bound)
+
+
+def predict(problem: Problem, counts: dict[tuple[str, str, str], int]) -> tuple[float, dict[str, float]]:
+    """What a placement should cost: seconds in all, and those of each site that is used, before the second part."""
+    a = Arrays(problem)
+    costs = evaluate(a, *as_arrays(a, counts))
+    return costs.seconds, {a.names[i]: float(costs.site_seconds[i]) for i in np.flatnonzero(costs.used)}
+
+
+def costs_of(problem: Problem, counts: dict[tuple[str, str, str], int]) -> dict[Objective, float]:
+    """What a placement costs by every objective."""
+    a = Arrays(problem)
+    costs = evaluate(a, *as_arrays(a, counts))
+    return {name: costs.of(name) for name in OBJECTIVES}
+
+
+def as_arrays(a: Arrays, counts: dict[tuple[str, str, str], int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Origins, options and shards of the counts of a solution.
+
+    Raises:
+        PlanError: they name an origin, a site or a variant that the problem has not.
+    """
+    origins = {name: o for o, name in enumerate(a.origin_names)}
+    options = {
+        (a.names[i], a.problem.sites[i].variants[v].name): m
+        for m, (i, v) in enumerate(zip(a.site, a.variant, strict=True))
+    }
+    try:
+        found = [(origins[o], options[i, v], n) for (o, i, v), n in counts.items()]
+    except KeyError as error:
+        raise PlanError(f"the placement names {error.args[0]!r}, which the problem has not") from error
+    o, m, n = np.array(found, np.int64).reshape(-1, 3).T
+    return o, m, n
+
+
+def solution(a: Arrays, placed: Placed, bound: float) -> Solution:
+    """The placement in words."""
+    costs, names = placed.costs, a.names
+    entries = zip(placed.origin.tolist(), placed.option.tolist(), placed.count.tolist(), strict=True)
+    variants = [[variant.name for variant in site.variants] for site in a.problem.sites]
+    site, variant = a.site.tolist(), a.variant.tolist()
+    able = np.isin(np.arange(len(names)), a.site)
+    return Solution(
+        counts={(a.origin_names[o], names[site[m]], variants[site[m]][variant[m]]): n for o, m, n in entries},
+        seconds=costs.seconds,
+        site_seconds={names[i]: float(costs.site_seconds[i]) for i in np.flatnonzero(costs.used)},
+        bytes=costs.bytes,
+        money=costs.money,
+        accuracy=costs.accuracy,
+        lower_bound=min(bound, placed.value),
+        gap=max(0.0, placed.value / bound - 1) if bound > 0 else (0.0 if placed.value <= 1e-12 else math.inf),
+        balance=jain(costs.site_seconds[able]),
+        reasons=_reasons(a, placed),
+    )
+
+
+def _refuse(a: Arrays) -> None:
+    """Raise what needs no solver to be seen."""
+    if not a.names:
+        raise PlanError("no site can answer shards; name one with --site")
+    if not len(a.shards):
+        return
+    if not len(a.site):
+        raise PlanError("no site has the memory and the disk for any of its variants")
+    if a.escalation.any() and a.judge < 0:
+        raise PlanError("the accuracy bound needs a cloud site to escalate to; name one with --site, or raise --bound")
+    able = np.zeros(len(a.names) + 1, bool)
+    able[a.site] = True  # the last one is for origins that are not among the sites
+    for o in np.flatnonzero(a.resident & ~able[a.home])[:1]:
+        name = a.origin_names[o]
+        if a.home[o] < 0:
+            raise PlanError(
+                f"the shards of {name} must stay there, but {name} is not among the sites; add it with --site"
+            )
+        raise PlanError(f"the shards of {name} must stay there, but none of its variants fits its memory and disk")
+
+
+def _solve(a: Arrays) -> tuple[Placed | None, float]:
+    best, bound = _at_home(a), 0.0
+    if len(a.shards) * len(a.site) <= 4 * SMALL and len(exact.pairs(a)[0]) <= SMALL:
+        found = exact.solve(a, _scale(a, best))
+        if found is not None:
+            placed = judge(a, *merged(*exact.pairs(a), found[0]))
+            return repair(a, placed), found[1]
+    large = len(a.names) > LARGE
+    cols = Columns(a, CLASSES_LARGE if large else CLASSES)
+    for _ in range(1 if large else ROUNDS):
+        horizon = _horizon(a, best)
+        found_real = _by_tangents(cols, horizon, _scale(a, best)) if large else _relaxed(cols, horizon, _scale(a, best))
+        if found_real is None:
+            break
+        real, value = found_real
+        bound = max(bound, value)
+        placed = repair(a, judge(a, *round_off(cols, real)))
+        previous, best = best, placed if best is None or better(placed, best) else best
+        if best.value <= bound * (1 + CLOSE) or (
+            previous is not None and best.costs.first > 0.98 * previous.costs.first
+        ):
+            break
+    return best, bound
+
+
+def _at_home(a: Arrays) -> Placed | None:
+    """Every shard at its origin, with the quickest variant there; others, all at the quickest site."""
+    seconds = a.speed / a.threads[a.site]
+    order = np.lexsort((np.arange(len(a.site)), seconds))
+    first = np.full(len(a.names) + 1, order[0])
+    first[a.site[order[::-1]]] = order[::-1]
+    placed = judge(a, np.arange(len(a.shards)), first[a.home], a.shards)
+    return placed if placed.broken == 0 else None
+
+
+def _horizon(a: Arrays, best: Placed | None) -> float:
+    """Seconds that the first part of the best plan does not exceed."""
+    most = min(a.longest, a.problem.caps.get("makespan", math.inf))
+    if best is not None and a.problem.objective == "makespan":
+        most = min(most, best.value)
+    return max(most, float(a.busy.max(initial=0))) * (1 + 1e-9)
+
+
+def _scale(a: Arrays, best: Placed | None) -> float:
+    """About how large the objective is, so that the solver's tolerances mean something."""
+    if best is not None and best.value > 0:
+        return best.value
+    if a.problem.objective == "makespan":
+        return a.longest
+    options = np.arange(len(a.site))
+    shard = a.shard_money if a.problem.objective == "money" else a.moved_bytes
+    dearest = max(float(shard(np.full(len(options), o), options).max()) for o in range(min(len(a.shards), 100)))
+    return max(dearest * float(a.shards.sum()), 1e-9)
+
+
+def _relaxed(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, float] | None:
+    """The best of two cases, where some edge escalates and where none does; the bound is that of both."""
+    a = cols.a
+    found = [relax(cols, a.busy.max(), horizon, scale, again=again) for again in _cases(cols)]
+    there = [real for real in found if real is not None]
+    return (min(there, key=lambda real: real.value), min(real.value for real in there)) if there else None
+
+
+def _cases(cols: Columns) -> list[float | None]:
+    """Seconds before the cloud's second part begins, where there is one; None for none, where that can be."""
+    a = cols.a
+    if not a.escalation.any():
+        return [0.0]
+    reachable = bool((cols.option == a.judge).any())
+    begin = float(a.dispatch[a.first_cloud]) + (0.0 if reachable else float(a.startup[a.judge]))
+    quiet = np.zeros(len(a.names) + 1, bool)  # sites with an option that escalates nothing
+    quiet[a.site[a.escalation == 0]] = True
+    return [begin] if not quiet[a.home[a.resident]].all() or not quiet.any() else [begin, None]
+
+
+def _by_tangents(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, float] | None:
+    """Search for the seconds of the first part: Kelley's cutting planes in one dimension (J. Kelley, 1960).
+
+    With the seconds given, the sites hang together by the pool alone, and HiGHS needs a tenth of the time.
+    """
+    a = cols.a
+    again = _cases(cols)[0] if len(_cases(cols)) == 1 else 0.0
+    least = max(_least_seconds(a), float(a.busy.max(initial=0)))
+    seconds = least * (1 + NEAR)
+    left: Relaxed | None = None  # the last one with too few seconds, and the first one with enough:
+    right = (seconds, again + seconds, 1.0)  # no value is below its own first part and what the cloud begins with
+    best, bound = None, 0.0
+    for _ in range(TANGENTS):
+        found = relax(cols, 0.0, horizon, scale, again=again, first=seconds)
+        if found is None:
+            return None
+        if best is None or (found.unplaced > 0.5, found.value) < (best.unplaced > 0.5, best.value):
+            best = found
+        if found.slope < 0:
+            left = found
+        else:
+            right = (found.first, found.value, found.slope)
+        if left is None:
+            bound = max(bound, found.value + found.slope * (least - found.first))
+            break
+        # Where the two tangents meet is the least that the value can be.
+        seconds = (right[1] - left.value + left.slope * left.first - right[2] * right[0]) / (left.slope - right[2])
+        bound = max(bound, left.value + left.slope * (seconds - left.first))
+        if best.unplaced < 0.5 and best.value <= bound * (1 + CLOSE):
+            break
+        seconds *= 1 + NEAR
+    return best, bound
+
+
+def _least_seconds(a: Arrays) -> float:
+    """Seconds that the first part takes at least, by bisection, each site with its quickest variant.
+
+    Enough are those in which every origin can give away what it cannot answer, and all sites together can take it.
+    """
+    quick, start, fixed = np.full((3, len(a.names)), np.inf)
+    np.minimum.at(quick, a.site, a.speed / a.threads[a.site])
+    np.minimum.at(start, a.site, a.startup)
+    fixed = a.busy + a.dispatch + np.where(np.isfinite(start), start, 0.0)
+    speed = np.where(np.isfinite(quick), quick, 0.0)
+    home, there = a.home, a.home >= 0
+    born, up = a.shards * a.rows, np.where(there & ~a.cloud[home], a.up[home], np.inf)
+    gives = np.where(a.resident, 0.0, a.rows * up / np.maximum(a.bytes, 1e-300))  # rows a second
+    density = float((a.bytes / a.rows)[~a.resident].min(initial=np.inf))
+    takes = a.down / density if density > 0 else np.full(len(a.names), np.inf)
+    own = np.bincount(home[there], born[there], len(a.names))
+    low, high = 0.0, a.longest
+    for _ in range(60):
+        middle = (low + high) / 2
+        able = np.where(np.isfinite(quick), np.maximum(0.0, middle - fixed), 0.0)
+        rows = np.divide(able, speed, out=np.zeros_like(able), where=speed > 0)
+        most = np.where(there, rows[home], 0.0)
+        must = np.maximum(0.0, born - most)
+        spare = np.minimum(np.maximum(0.0, rows - own), takes * middle)
+        enough = (must <= gives * middle * (1 + 1e-12) + 1e-9).all() and must.sum() <= spare.sum() * (1 + 1e-12) + 1e-9
+        low, high = (low, middle) if enough else (middle, high)
+    return low
+
+
+def _reasons(a: Arrays, placed: Placed) -> dict[str, str]:
+    """A sentence for every site."""
+    sites, costs = len(a.names), placed.costs
+    site, home = a.site[placed.option], a.home[placed.origin]
+    stays = home == site
+    own = np.bincount(site[stays], placed.count[stays], sites).astype(int)
+    guests = np.bincount(site[~stays], placed.count[~stays], sites).astype(int)
+    leaves = ~stays & (home >= 0)
+    left = np.bincount(home[leaves], placed.count[leaves], sites).astype(int)
+    aim = {"makespan": "end the run sooner", "bytes": "send fewer bytes", "money": "cost less"}[a.problem.objective]
+    slowest = int(np.argmax(costs.site_seconds)) if costs.used.sum() > 1 else -1
+    escalated = float(placed.count * a.rows[placed.origin] @ a.escalation[placed.option]) / (a.total_rows or 1.0)
+    reasons = {}
+    for i, name in enumerate(a.names):
+        if not costs.used[i]:
+            what = f"answers no shard of its own: using it would not {aim}"
+            if i == a.first_cloud and escalated > 0:
+                what += f"; answers the {escalated:.1%} of rows that the edges are unsure of"
+        elif not guests[i] and not left[i]:
+            what = f"keeps its {own[i]} shards: moving one would not {aim}"
+        else:
+            what = f"answers {own[i]} of its own shards and {guests[i]} of others, gives {left[i]} away, to {aim}"
+        reasons[name] = what + ("; it is the one all wait for" if i == slowest else "")
+    return reasons
+
+
+def _why_not(a: Arrays, placed: Placed | None) -> str:
+    """Which demand cannot be met, as far as one can say."""
+    p, most = a.problem, float(a.accuracy.max())
+    if most < p.accuracy:
+        return f"no variant reaches the accuracy of {p.accuracy:.2%}: the best has {most:.2%}; lower it, or add a cloud"
+    demands = [f"an accuracy of {p.accuracy:.2%}"] if p.accuracy > 0 else []
+    demands += [f"{name} of at most {cap:g}" for name, cap in p.caps.items()]
+    demands += ["the disks of the sites"] if np.isfinite(a.disk).any() else []
+    near = "" if placed is None else (
+        f"; the nearest found takes {placed.costs.seconds:.3g} s, {placed.costs.bytes:.3g} bytes, "
+        f"{placed.costs.money:.3g} money at {placed.costs.accuracy:.2%}"
+    )  # fmt: skip
+    return (
+        f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"
+    )

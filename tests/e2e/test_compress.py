@@ -1,0 +1,38 @@
+"""`cloudedge models compress` on the whole stack: published, recommended, pushed; bad input is one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_model_of_the_catalog_is_compressed_and_recommended(up_home, quick_run):
+    arguments = ("models", "compress", "quick", "--recipe", "int8", "--recipe", "float16", "--max-drop", "0.2")
+    report = json.loads(up_home.call(*arguments, "--json").stdout)
+    assert report["version"] == quick_run["model_version"]
+    assert {trial["recipe"]: trial["status"] for trial in report["trials"]} == {
+        "int8": "published", "float16": "published"
+    }  # fmt: skip
+    smallest = min(report["trials"], key=lambda trial: trial["card"]["stored_bytes"])
+    assert report["recommended"] == smallest["recipe"] == "int8"
+    shown = up_home.call(*arguments, "--max-bytes", "10").stdout
+    assert "recommended: none" in shown
+    assert "more than 10" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing",), "no model is called 'nothing'"),
+        (("quick", "--recipe", "int9"), "no recipe is called 'int9' (named in --recipe); did you mean 'int8'?"),
+        (("quick", "--max-drop", "2"), "--max-drop"),
+        (("/no/such/model.keras", "--dataset", "mnist-5k"), "/no/such/model.keras cannot be read"),
+        (("/no/such/model.keras",), "is not in the catalog, so name the dataset"),
+    ],
+)
+def test_bad_input_is_one_line(up_home, arguments, message):
+    error = up_home.call("models", "compress", *arguments, code=2).stderr
+    assert message in error.splitlines()[-1]
