@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -37,12 +37,17 @@ bench-fuzz: setup            ## thousands of malformed inputs, none of which may
 bench-federation: setup      ## training at skewed sites against training in one place
 	$(BIN)/python -m benchmarks.federation
 
+tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-tflite (needs a Python 3.11)
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-tflite
+	@$(BIN)/uv pip install --quiet --python .venv-tflite/bin/python --require-hashes -r requirements/tflite.txt
+	@echo "export CLOUDEDGE_TFLITE_PYTHON=$(CURDIR)/.venv-tflite/bin/python"
+
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@
 
 clean:                       ## stop what runs; remove the environment and everything that was made
 	@test ! -x $(BIN)/cloudedge || $(BIN)/cloudedge down
-	rm -rf $(VENV) .cloudedge .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-tflite .cloudedge .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements/all.txt pyproject.toml

@@ -122,6 +122,11 @@ def show_report(report: Report, page: Path) -> None:
             f"{s.bytes_out:,}", f"{s.wan_bytes:,}",
         )  # fmt: skip
     console.print(sites)
+    names = {card.digest: card.name for card in (*report.variants.values(), *report.other_variants)}
+    for s in report.sites:
+        usual = report.variants[s.tier]
+        if (s.variant, s.runtime) != (usual.digest, usual.runtime):
+            console.print(f"{s.name} answers with {names.get(s.variant, s.variant[:12])} on {s.runtime}")
     console.print()
     scores = Table(box=None, pad_edge=False)
     scores.add_column("accuracy")

@@ -211,6 +211,7 @@ class Site(Noun):
     # Whether the shards born here stay in a store on the premises (reading them crosses no link) or lie in
     # the common store, on the far side of the site's link.
     shards_on_premises: bool = True
+    runtime: str = ""  # what executes models here, such as `tflite_runtime`; empty: what each variant was made for
     prices: Prices = Prices()
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
 
@@ -269,6 +270,7 @@ class VariantCard(Noun):
     class_accuracy: tuple[float, ...]
     agreement: float  # with the cloud variant, on the validation rows
     made_seconds: float
+    same_net_as: str = ""  # digest of the variant of which this is the same net in another file, for another runtime
     name: Name = ""  # of the variant, in its version; default: the tier
     recipe_steps: tuple[dict[str, str | int | float], ...] = ()  # `step` and its settings, in order
     stored_bytes: int = 0  # of the packed file in the store; 0: it lies there as it is
@@ -372,6 +374,7 @@ class VariantSpeed(Noun):
     rows_per_second: float  # of one thread
     batch: int
     startup_seconds: float
+    runtime: str = ""  # that it was measured with
 
 
 class Profile(Noun):
@@ -387,6 +390,8 @@ class Profile(Noun):
     latency_seconds: float  # of reading and writing a small object
     dispatch_seconds: float  # from handing over a work order to its receipt, without the work
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
+    refused: dict[str, str] = Field(default_factory=dict)  # digest and runtime: why the site cannot run it
+    chosen: dict[str, str] = Field(default_factory=dict)  # model's version: digest of the variant that it answers with
     good: dict[Name, str] = Field(default_factory=dict)  # by model: version and variant that it answered with last
     runtime_versions: dict[str, str] = Field(default_factory=dict)
     measured_at: float = 0.0
@@ -441,8 +446,10 @@ class Plan(Noun):
     version: str
     preprocessing: str  # digest
     created: float
-    cascade: Cascade
-    variants: dict[Tier, VariantCard]
+    cascade: Cascade  # of `variants.edge`
+    variants: dict[Tier, VariantCard]  # the tier's own where a site uses it; the first cloud's answers what escalates
+    cards: dict[Name, VariantCard]  # by site: what it answers with, and the runtime that executes it there
+    cascades: dict[str, Cascade]  # by digest of an edge variant
     batch_sizes: dict[str, int]  # by site
     placements: tuple[Placement, ...]
     fingerprints: dict[str, str]  # by source: of the index that the placements are from
@@ -582,6 +589,9 @@ class SiteReport(Noun):
     computed_results: int
     reused_results: int
     reason: str
+    variant: str = ""  # digest of what it answers with, and
+    runtime: str = ""  # what executes that
+    threshold: float | None = None  # under which its rows escalate; None in the cloud
     drift: Drift | None = None  # None: there was nothing to compare
 
 
@@ -624,3 +634,4 @@ class Report(Noun):
     predictions: tuple[str, ...]  # keys of the Parquet files
     report_key: str
     flow_run: str = ""
+    other_variants: tuple[VariantCard, ...] = ()  # that sites used beside `variants`

@@ -14,7 +14,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.nouns import Dataset, EscalationBudget, Model, Placement, Profile, Receipt, Report, Site
 from flows.fulfil import fulfil
 from flows.probe import probe
-from infra import keys
+from infra import choice, keys
 from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
@@ -25,9 +25,11 @@ from infra.sites import read_profile
 from infra.storage import open_store
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
+from tasks.choose_variants import choose_variants_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
 from tasks.fit_transforms import fit_transforms_task
+from tasks.offer_variants import offer_variants_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.preprocess_source import preprocess_source_task
@@ -117,21 +119,25 @@ def _run(
 
     def profiled(site: Site) -> Profile:
         known = read_profile(open_store(bucket), site.name)
-        card = cards[site.tier]
-        if known and card.digest in known.variants:
+        new = choice.unmeasured(known, offered[site.name])
+        if known and not new:
             return known
         nonlocal measured
         begun = time.time()
-        profile = probe(site, card)
+        profile = probe(site, new)
         measured += profile.probe_bytes if site.tier == "edge" else 0
         dispatch[site.name] = time.time() - begun - profile.probe_seconds
         return profile
 
     with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
-        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], cards, bucket)
+        offered = offer_variants_task(cards, where, bucket)
+        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
+        chosen, profiles = choose_variants_task(cards, where, offered, profiles, bucket)
 
     with watch.stage("plan"):
-        plan = plan_placement_task(run_id, batch, cards, where, profiles, indexes, bound, bucket, confidence, budget)
+        plan = plan_placement_task(
+            run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket, confidence, budget
+        )
         publish_plan_task(plan)
 
     def compress(source: str) -> tuple[str, int]:
@@ -162,7 +168,7 @@ def _run(
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
         if unsure:
             receipts.append(answer(unsure))
-    refine_profiles_task(profiles, dispatch, receipts, cards, bucket)
+    refine_profiles_task(profiles, dispatch, receipts, chosen, bucket)
 
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)

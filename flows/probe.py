@@ -1,4 +1,4 @@
-"""Measure one site: its speed with one variant, its link to the store, its machine."""
+"""Measure one site: its speed with each variant, its link to the store, its machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tasks.probe_site import probe_site_task
 
 
 @flow(name="probe", flow_run_name="measure {site.name}")
-def probe(site: Site, card: VariantCard) -> Profile:
-    """The site's profile with this variant in it.
+def probe(site: Site, cards: tuple[VariantCard, ...]) -> Profile:
+    """The site's profile with these variants in it.
 
     Args:
         site: which one; must be this machine.
-        card: the variant that it would run.
+        cards: the variants that it may answer with.
     """
     settings = read_settings()
-    return probe_site_task(site, card, settings.home, settings.required_bucket())
+    return probe_site_task(site, cards, settings.home, settings.required_bucket())

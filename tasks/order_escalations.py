@@ -35,7 +35,7 @@ def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | Non
         order_id=ORDER_ID,
         site=cloud.name,
         tier="cloud",
-        card=plan.variants["cloud"],
+        card=plan.cards[cloud.name],
         batch=plan.batch_sizes[cloud.name],
         threads=cloud.threads,
         shards=tuple({shard.result: shard for shard in shards}.values()),

@@ -10,7 +10,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import PlanError, UnknownName
+from data_catalog.errors import UnknownName
 from data_catalog.nouns import (
     Cascade,
     CodecTrial,
@@ -42,6 +42,7 @@ def plan_placement(
     run_id: str,
     dataset: Dataset,
     cards: Mapping[Tier, VariantCard],
+    chosen: Mapping[str, VariantCard],
     sites: Sequence[Site],
     profiles: Sequence[Profile],
     indexes: Sequence[Index],
@@ -55,7 +56,8 @@ def plan_placement(
     Args:
         run_id: of this run.
         dataset: what is answered.
-        cards: the two variants.
+        cards: the tiers' own variants.
+        chosen: by site, the variant that it answers with.
         sites: who may answer.
         profiles: what was measured of each, in the sites' order.
         indexes: the shards of each source.
@@ -75,18 +77,20 @@ def plan_placement(
         if source.site not in known:
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
-    # where nothing may leave its site nothing can be promised
-    threshold = read_threshold(store, cards, bound, 0.0 if dataset.residency == "site" else confidence)
-    if dataset.residency == "site":
-        threshold = cascade.keep_all(threshold)
+    variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
+    cascades = _cascades(store, dataset, variants, chosen, bound, confidence)
+    standard = cascades[variants["edge"].digest]
     shards = [shard for index in indexes for shard in index.shards]
     trials = {index.shards[0].source: index.trials for index in indexes}
     homes = {source: known[_origin(shards, source)] for source in trials}
     codecs = {source: choose_codec(trials[source], home, home) for source, home in homes.items()}
-    done = _results_there(store, shards, cards, preprocessing)
+    done = _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
-        sites=tuple(_place_site(site, profile, cards, threshold) for site, profile in known.values()),
+        sites=tuple(
+            _place_site(site, profile, chosen[site.name], cascades.get(chosen[site.name].digest, standard))
+            for site, profile in known.values()
+        ),
         origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
         record_bytes=float(np.mean([s.raw_bytes / s.rows for s in shards])) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
     )  # fmt: skip
@@ -102,7 +106,7 @@ def plan_placement(
             shard,
             where.get(shard.digest),
             known,
-            cards,
+            chosen,
             trials[shard.source],
             stored.get(shard.digest, ()),
             done.get(shard.digest),
@@ -113,18 +117,20 @@ def plan_placement(
     plan = Plan(
         run_id=run_id,
         dataset=dataset.name,
-        model=cards["edge"].model,
-        version=cards["edge"].version,
+        model=variants["edge"].model,
+        version=variants["edge"].version,
         preprocessing=preprocessing,
         created=time.time(),
-        cascade=threshold,
-        variants=dict(cards),
-        batch_sizes={site.name: profile.variants[cards[site.tier].digest].batch for site, profile in known.values()},
+        cascade=standard,
+        variants=variants,
+        cards=dict(chosen),
+        cascades=cascades,
+        batch_sizes={site.name: profile.variants[chosen[site.name].digest].batch for site, profile in known.values()},
         placements=placements,
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
-        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), threshold),
+        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), standard.escalation),
         predicted_site_seconds=_site_seconds(solution, known.values()),
-        predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, threshold, problem.record_bytes),
+        predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, cascades, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
@@ -153,6 +159,37 @@ def read_threshold(
     label, by_edge, by_cloud = (table[name].to_numpy() for name in ("label", "edge", "cloud"))
     sure = table["edge_confidence"].to_numpy()
     return cascade.choose_threshold(sure, by_edge == label, by_cloud == label, bound, edge.temperature, level)
+
+
+def _variant_of(tier: Tier, own: VariantCard, chosen: Mapping[str, VariantCard], sites: Sequence[Site]) -> VariantCard:
+    """What stands for a tier: at the edge its own variant, if a site uses it; in the cloud that of who answers escalations."""
+    used = [chosen[site.name] for site in sites if site.tier == tier]
+    if tier == "edge" and any(card.digest == own.digest for card in used):
+        return own
+    return used[0] if used else own
+
+
+def _cascades(
+    store: storage.Store,
+    dataset: Dataset,
+    variants: Mapping[Tier, VariantCard],
+    chosen: Mapping[str, VariantCard],
+    bound: float,
+    confidence: float,
+) -> dict[str, Cascade]:
+    """By the digest of each edge variant in use: its threshold.
+
+    Where no row may leave its site nothing escalates, and nothing can be promised.
+    """
+    level = 0.0 if dataset.residency == "site" else confidence
+    edges = {card.digest: card for card in (variants["edge"], *chosen.values()) if card.tier == "edge"}
+    found = {
+        digest: read_threshold(store, {"edge": card, "cloud": variants["cloud"]}, bound, level)
+        for digest, card in edges.items()
+    }
+    if dataset.residency == "site":
+        return {digest: cascade.keep_all(threshold) for digest, threshold in found.items()}
+    return found
 
 
 def choose_codec(
@@ -199,9 +236,11 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         recipients: who has to read its escalated rows, if they are to be encrypted.
     """
     encrypted = recipients is not None
+    card = plan.cards[site.name]
+    threshold = plan.cascades[card.digest] if site.tier == "edge" else plan.cascade
     escalation = EscalationOrder(
-        threshold=plan.cascade.threshold,
-        temperature=plan.cascade.temperature,
+        threshold=threshold.threshold,
+        temperature=threshold.temperature,
         codec=ESCALATION_CODEC,
         cloud_variant=plan.variants["cloud"].answering,
         preprocessing=plan.preprocessing,
@@ -213,7 +252,7 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         order_id=site.name,
         site=site.name,
         tier=site.tier,
-        card=plan.variants[site.tier],
+        card=card,
         batch=plan.batch_sizes[site.name],
         threads=site.threads,
         shards=tuple(
@@ -245,11 +284,11 @@ def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:
     return {name: f"the ledger holds the results of its {count} shards" for name, count in counts.items()}
 
 
-def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], threshold: Cascade) -> float:
+def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], escalation: float) -> float:
     """What remains when the ledger holds everything: handing over the orders, then the escalations' order."""
     first = max(profile.dispatch_seconds for _, profile in known)
     again = max((profile.dispatch_seconds for site, profile in known if site.tier == "cloud"), default=0.0)
-    return first + (again if threshold.escalation else 0.0)
+    return first + (again if escalation else 0.0)
 
 
 def _site_seconds(solution: Solution, known: Iterable[tuple[Site, Profile]]) -> dict[str, float]:
@@ -269,20 +308,29 @@ def _origin(shards: Sequence[Shard], source: str) -> str:
 
 
 def _results_there(
-    store: storage.Store, shards: Sequence[Shard], cards: Mapping[Tier, VariantCard], preprocessing: str
-) -> dict[str, Tier]:
-    """Shards whose answer the ledger holds, and by which tier's variant; the edge's is preferred."""
-    names = {
-        keys.result(keys.result_name(shard.digest, card.answering, preprocessing)): (shard.digest, tier)
-        for tier, card in sorted(cards.items())  # cloud, then edge: the last one stays
-        for shard in shards
-    }
+    store: storage.Store,
+    shards: Sequence[Shard],
+    chosen: Mapping[str, VariantCard],
+    preprocessing: str,
+    *,
+    resident: bool,
+) -> dict[str, VariantCard]:
+    """Shards whose answer by a variant of this run the ledger holds, and by which: its origin's, an edge's, a cloud's.
+
+    Another edge's variant counts only where shards may leave their origin: to escalate other rows of it, it is read.
+    """
+    used = {card.digest: card for card in sorted(chosen.values(), key=lambda card: card.tier)}  # cloud, then edge
+    names: dict[str, tuple[str, VariantCard]] = {}
+    for shard in shards:
+        own = chosen[shard.origin]
+        others = (c for c in used.values() if c.digest != own.digest and not (resident and c.tier == "edge"))
+        for card in (*others, own):  # the last one stays
+            names[keys.result(keys.result_name(shard.digest, card.answering, preprocessing))] = (shard.digest, card)
     there = store.present(list(names))
     return dict(names[key] for key in names if key in there)
 
 
-def _place_site(site: Site, profile: Profile, cards: Mapping[Tier, VariantCard], threshold: Cascade) -> PlaceSite:
-    card = cards[site.tier]
+def _place_site(site: Site, profile: Profile, card: VariantCard, threshold: Cascade) -> PlaceSite:
     speed = profile.variants[card.digest]
     variant = PlaceVariant(
         name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
@@ -323,22 +371,18 @@ def _placement(
     shard: Shard,
     site: str | None,
     known: Mapping[str, tuple[Site, Profile]],
-    cards: Mapping[Tier, VariantCard],
+    chosen: Mapping[str, VariantCard],
     trials: Sequence[CodecTrial],
     stored: Collection[str],
-    done: Tier | None,
+    done: VariantCard | None,
     preprocessing: str,
 ) -> Placement:
-    """Where a shard goes; one whose result is there stays with a site of the tier that answered it."""
+    """Where a shard goes; one whose result is there stays with a site of the variant that answered it."""
     if done:
-        at_home = known[shard.origin][0].tier == done
-        site = shard.origin if at_home else next((n for n, (s, _) in known.items() if s.tier == done), None)
-        if site is None:
-            raise PlanError(
-                f"no {done} site is in this run to account for shard {shard.digest[:12]}; add one with --site"
-            )
+        at_home = chosen[shard.origin].digest == done.digest
+        site = shard.origin if at_home else next(name for name in known if chosen[name].digest == done.digest)
     assert site is not None
-    card = cards[known[site][0].tier]
+    card = chosen[site]
     codec = choose_codec(trials, known[shard.origin], known[site], stored, kept=done is not None)
     return Placement(
         shard=shard,
@@ -360,7 +404,7 @@ def _predict_wan_bytes(
     placements: Sequence[Placement],
     known: Mapping[str, tuple[Site, Profile]],
     trials: Mapping[str, Sequence[CodecTrial]],
-    threshold: Cascade,
+    cascades: Mapping[str, Cascade],
     record_bytes: float,
 ) -> int:
     """Bytes over the edge sites' links, both ways: moved shards, escalated rows and results.
@@ -378,7 +422,7 @@ def _predict_wan_bytes(
         left = origin.tier == "edge" and (site is not origin or not origin.shards_on_premises)
         total += packed if left else 0
         if site.tier == "edge":
-            total += threshold.escalation * p.shard.rows * record_bytes
+            total += cascades[p.variant].escalation * p.shard.rows * record_bytes
             total += packed if site is not origin or not site.shards_on_premises else 0
     return int(total)
 

@@ -1,42 +1,62 @@
-"""Measure a site: rows a second of its variant at the fastest batch, its link to the store, its machine."""
+"""Measure a site: rows a second of its variants, each at the fastest batch, its link to the store, its machine."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Profile, Site, VariantCard, VariantSpeed
-from infra import cascade, sites, storage
+from infra import cascade, choice, sites, storage
 from infra.progress import publish
-from infra.runtimes import RUNTIMES
+from infra.runtimes import RUNTIMES, Predictor
 
-BATCHES = (32, 64, 128, 256)
-PROBE_SECONDS = 0.15
+BATCHES = (1, 8, 16, 32, 64, 128, 256)
+PROBE_SECONDS, SLICE_SECONDS = 0.1, 0.02  # for one batch size; the part of it that one answer takes; and
+MOST_PROBE_SECONDS = 1.5  # for all of a variant's: what a large net needs for one call comes on top
+BETTER = 1.03  # times the rate of a smaller batch is worth a larger one
+WORSE = 0.9  # of the best rate, twice in turn: the activations have left the cache, larger batches are not tried
+MOST_ROWS, MOST_RECORD_BYTES = 512, 64 << 20  # of the records that are answered
 LEAST_PROBE_BYTES, MOST_PROBE_BYTES = 64 << 10, 1 << 20
 ENOUGH_SECONDS = 0.02  # a transfer that takes this long is no longer all latency
 
 
-def probe_site(site: Site, card: VariantCard, home: Path, bucket: str) -> Profile:
-    """The site's profile with this variant in it.
+def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str) -> Profile:
+    """The site's profile with these variants in it, each as measured or as refused by the site's runtime.
 
     Args:
         site: which one; must be this machine.
-        card: the variant that it would run.
+        cards: the variants that it would run, with the runtime that would execute them.
         home: the sites' folder on this machine.
         bucket: of the store.
+
+    Raises:
+        CorruptObject, StoreError: as `sites.cached_model`.
+        SettingError: a runtime is not installed here; says what to set.
     """
     begun = time.time()
     store = storage.open_store(bucket)
     folder = home / "sites" / site.name
-    model, model_bytes = sites.cached_model(store, card, folder)
-    up, down, latency, link_bytes = _measure_link(store, site.name)
+    up, down, latency, used_bytes = _measure_link(store, site.name)
     before = sites.read_profile(store, site.name)
-    publish("probe", site.name, 1, 1, "profiles")
+    speeds = dict(before.variants) if before else {}
+    refused = dict(before.refused) if before else {}
+    for card in cards:
+        try:
+            model, crossed = sites.cached_model(store, card, folder)
+            used_bytes += crossed
+            speeds[card.digest] = measure_speed(card, model, min(site.threads, sites.core_count()))
+        except ModelRefused as error:
+            refused[choice.tried(card)] = str(error)
+        publish("probe", site.name, 1, 1, "profiles")
     return Profile(
         site=site.name,
         host=sites.host_name(),
@@ -47,29 +67,75 @@ def probe_site(site: Site, card: VariantCard, home: Path, bucket: str) -> Profil
         down_bytes_per_second=down,
         latency_seconds=latency,
         dispatch_seconds=before.dispatch_seconds if before else 0.0,
-        variants=(before.variants if before else {}) | {card.digest: measure_speed(card, model)},
-        runtime_versions={card.runtime: RUNTIMES.get(card.runtime).version()},
+        variants=speeds,
+        refused=refused,
+        chosen=before.chosen if before else {},
+        runtime_versions={name: RUNTIMES.get(name).version() for name in sorted({card.runtime for card in cards})},
         measured_at=time.time(),
         probe_seconds=time.time() - begun,
-        probe_bytes=model_bytes + link_bytes,
+        probe_bytes=used_bytes,
     )
 
 
-def measure_speed(card: VariantCard, model: bytes) -> VariantSpeed:
-    """The fastest batch of one thread, as the engine computes: logits, class and confidence."""
-    x = np.random.default_rng(0).integers(0, 255, (max(BATCHES) * 2, *card.shape)).astype(card.dtype)
-    best, startup = (0.0, BATCHES[0]), 0.0
-    for batch in BATCHES:
+def measure_speed(card: VariantCard, model: bytes, threads: int = 1) -> VariantSpeed:
+    """The fastest batch of one thread, as the engine computes: logits, class and confidence.
+
+    Small batches come first, so that a large input never meets a batch that does not fit the cache, or the memory. With
+    that batch a site of several threads is measured with all at work: a runtime that takes all cores for one call, as
+    TensorFlow does, gains nothing by a second thread.
+
+    Args:
+        card: of the variant.
+        model: its bytes.
+        threads: of the site, as many as there are cores.
+
+    Raises:
+        ModelRefused: the runtime cannot run it, or its answers are not logits of the card's classes.
+    """
+    dtype = np.dtype(card.dtype)
+    record_bytes = dtype.itemsize * int(np.prod(card.shape))
+    rows = max(1, min(MOST_ROWS, MOST_RECORD_BYTES // record_bytes))
+    x = np.random.default_rng(0).integers(0, 255, (rows, *card.shape)).astype(dtype)
+    best, startup, falls = (0.0, BATCHES[0]), 0.0, 0
+    all_begun = time.perf_counter()
+    for batch in (size for size in BATCHES if size <= rows):
         begun = time.perf_counter()
         predict = RUNTIMES.get(card.runtime).load(model, batch)
-        predict(x[:batch])
+        logits = predict(x[:batch])
         startup = startup or time.perf_counter() - begun
-        rows, begun = 0, time.perf_counter()
-        while time.perf_counter() - begun < PROBE_SECONDS:
-            cascade.answer(predict(x), card.temperature)
-            rows += len(x)
-        best = max(best, (rows / (time.perf_counter() - begun), batch))
-    return VariantSpeed(rows_per_second=best[0], batch=best[1], startup_seconds=startup)
+        if logits.shape != (batch, len(card.classes)):
+            raise ModelRefused(
+                f"variant {choice.named(card)} of {card.model} answers {batch} records with {logits.shape}, not with"
+                f" logits of {len(card.classes)} classes"
+            )
+        rate = _rate(predict, x, batch, card.temperature)
+        falls = falls + 1 if rate < WORSE * best[0] else 0
+        if rate > BETTER * best[0]:
+            best = (rate, batch)
+        if falls == 2 or time.perf_counter() - all_begun > MOST_PROBE_SECONDS:
+            break
+    if threads > 1:
+        predictors = [RUNTIMES.get(card.runtime).load(model, best[1]) for _ in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            rates = list(pool.map(lambda predict: _rate(predict, x, best[1], card.temperature), predictors))
+        best = (sum(rates) / threads, best[1])
+    return VariantSpeed(rows_per_second=best[0], batch=best[1], startup_seconds=startup, runtime=card.runtime)
+
+
+def _rate(predict: Predictor, x: NDArray[np.generic], batch: int, temperature: float) -> float:
+    """Rows a second in the best of some slices of time: what else the machine did in the others is no measure of this.
+
+    The first slice is one batch; the others are as many batches as fit their time, up to all records.
+    """
+    best, at_once, begun = 0.0, batch, time.perf_counter()
+    while True:
+        slice_begun = time.perf_counter()
+        cascade.answer(predict(x[:at_once]), temperature)
+        now = time.perf_counter()
+        best = max(best, at_once / (now - slice_begun))
+        if now - begun >= PROBE_SECONDS:
+            return best
+        at_once = max(1, min(int(best * SLICE_SECONDS) // batch, len(x) // batch)) * batch
 
 
 def _measure_link(store: storage.Store, site: str) -> tuple[float, float, float, int]:

@@ -14,6 +14,7 @@ def publish_plan(plan: Plan) -> None:
     rows = [
         {
             "site": name,
+            "variant": f"{plan.cards[name].digest[:12]} on {plan.cards[name].runtime}",
             "shards": sum(p.site == name for p in plan.placements),
             "predicted seconds": round(plan.predicted_site_seconds.get(name, 0), 3),
             "why": why,

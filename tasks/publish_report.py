@@ -29,11 +29,11 @@ def publish_report(report: Report) -> None:
         )
     lines += [
         "",
-        "| site | tier | shards | rows | seconds | predicted | bytes over its link |",
-        "|---|---|---|---|---|---|---|",
+        "| site | tier | variant | shards | rows | seconds | predicted | bytes over its link |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {s.name} | {s.tier} | {s.shards} | {s.rows} | {s.seconds:.2f} | {s.predicted_seconds:.2f} | {s.wan_bytes:,} |"
+        f"| {s.name} | {s.tier} | {s.variant[:12]} on {s.runtime} | {s.shards} | {s.rows} | {s.seconds:.2f} | {s.predicted_seconds:.2f} | {s.wan_bytes:,} |"
         for s in report.sites
     ]
     lines += ["", f"Over the links: {report.wan_bytes:,} bytes; sending all rows raw: {report.raw_bytes:,}."]

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Profile, Receipt, Tier, VariantCard
+from data_catalog.nouns import Profile, Receipt, VariantCard
 from infra import keys, storage
 
 WEIGHT = 0.5  # of the newest measurement, in the exponentially weighted mean
@@ -18,7 +18,7 @@ def refine_profiles(
     profiles: Sequence[Profile],
     dispatch_seconds: Mapping[str, float],
     receipts: Sequence[Receipt],
-    cards: Mapping[Tier, VariantCard],
+    chosen: Mapping[str, VariantCard],
     bucket: str,
 ) -> list[Profile]:
     """The profiles with what was measured last weighed in; those that changed are stored.
@@ -27,20 +27,18 @@ def refine_profiles(
         profiles: as they are known.
         dispatch_seconds: by site, from handing over an order to having its receipt, less the site's own time.
         receipts: what the sites did; one that computed something says what loading its variant took.
-        cards: the variants, by tier.
+        chosen: by site, the variant that it answers with.
         bucket: of the store.
     """
     startup = {receipt.site: receipt.startup_seconds for receipt in receipts if receipt.computed_results}
-    tiers = {receipt.site: receipt.tier for receipt in receipts}
-    return [_refined(profile, dispatch_seconds, startup, cards, tiers, bucket) for profile in profiles]
+    return [_refined(profile, dispatch_seconds, startup, chosen, bucket) for profile in profiles]
 
 
 def _refined(
     profile: Profile,
     dispatch_seconds: Mapping[str, float],
     startup_seconds: Mapping[str, float],
-    cards: Mapping[Tier, VariantCard],
-    tiers: Mapping[str, Tier],
+    chosen: Mapping[str, VariantCard],
     bucket: str,
 ) -> Profile:
     site = profile.site
@@ -48,7 +46,7 @@ def _refined(
     if site in dispatch_seconds:
         changes["dispatch_seconds"] = _mean(dispatch_seconds[site], profile.dispatch_seconds)
     if site in startup_seconds:
-        digest = cards[tiers[site]].digest
+        digest = chosen[site].digest
         speed = profile.variants[digest]
         speed = speed.model_copy(update={"startup_seconds": _mean(startup_seconds[site], speed.startup_seconds)})
         changes["variants"] = profile.variants | {digest: speed}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -21,10 +22,11 @@ from data_catalog.nouns import Dataset, Model, Pointed, Site, Tier, VariantCard
 from infra import gate, keys, local_training, model_registry, originals, rollout, self_test, shards, sources, storage
 from infra.examples import load
 from infra.progress import publish
-from infra.recipes import RECIPES, Made, TrainingData, source_files
+from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
 from infra.runtimes import RUNTIMES
 
 LAYOUT = 2  # of a version in the store; a version of another layout is another version
+FORMS_DIFFER = 1e-3  # of the largest logit: two runtimes add the same numbers in other orders
 KERAS = "model.keras"
 
 
@@ -82,6 +84,7 @@ def train_model(
     made: dict[Tier, Made] = {}
     logits: dict[Tier, dict[str, NDArray[np.float32]]] = {}
     golden: dict[Tier, self_test.Golden] = {}
+    twins: dict[tuple[Tier, str], tuple[VariantCard, dict[str, NDArray[np.float32]], self_test.Golden]] = {}
     cards = {}
     tiers: tuple[Tier, ...] = ("cloud", "edge")
     for tier in tiers:
@@ -101,6 +104,12 @@ def train_model(
         )  # fmt: skip
         if faults := gate.faults(logits[tier]["validation"], validation.y, model.classes):
             raise ModelRefused(f"the {tier} variant of {model.name} is refused: {faults[0]}")
+        for name, (_, form) in made[tier].others.items():
+            measured, answered, predict = gate.measure(form, name, examples, logits["cloud"]["validation"])
+            refuse_another_net(name, answered["validation"], spec.runtime, logits[tier]["validation"])
+            rows = self_test.choose(validation.x, predict, restricted=restricted)
+            changes = {"name": f"{tier}-{name}", "same_net_as": cards[tier].digest, **measured}
+            twins[tier, name] = cards[tier].model_copy(update=changes), answered, rows
     gate.refuse_if_worse(cards["edge"], cards["cloud"], model.gate)
     if there := _published(store, model, version):  # by another run, meanwhile
         return there
@@ -109,17 +118,43 @@ def train_model(
     if original := originals.keras_file(made["cloud"].keras, work):
         store.put(keys.variant(model.name, version, "cloud", KERAS), original)
     for tier in ("edge", "cloud"):
-        answers = {
-            split: model_registry.answer_table(
-                examples[split].ids, examples[split].y, of_split, cards[tier].temperature
-            )
-            for split, of_split in logits[tier].items()
-        }
+        for name, (file, form) in made[tier].others.items():
+            twin, answered, rows = twins[tier, name]
+            model_registry.publish(store, twin, form, rows, _tables(examples, answered, twin), file)
         cards[tier] = model_registry.publish(
-            store, cards[tier], made[tier].model, golden[tier], answers, made[tier].file
+            store,
+            cards[tier],
+            made[tier].model,
+            golden[tier],
+            _tables(examples, logits[tier], cards[tier]),
+            made[tier].file,
         )
     publish("train", model.name, 1, 1, "models")
     return cards
+
+
+def refuse_another_net(name: str, logits: NDArray[np.float32], own: str, original: NDArray[np.float32]) -> None:
+    """Two forms of one net must agree: compares (n, classes) logits for runtime `name` with those for `own`.
+
+    Raises:
+        ModelRefused: they do not; names by how much.
+    """
+    most = float(np.abs(logits - original).max())
+    if not most <= FORMS_DIFFER * float(np.abs(original).max()):
+        raise ModelRefused(
+            f"as a model for {name} the net gives other logits (by up to {most:.3g}) than as one for {own}; this"
+            " converter changes the net, so leave that form out of the recipe"
+        )
+
+
+def _tables(
+    examples: Mapping[str, Examples], logits: Mapping[str, NDArray[np.float32]], card: VariantCard
+) -> dict[str, pa.Table]:
+    """By split: a variant's answers to held-out rows."""
+    return {
+        split: model_registry.answer_table(examples[split].ids, examples[split].y, of_split, card.temperature)
+        for split, of_split in logits.items()
+    }
 
 
 def _told(store: storage.Store, model: Model, dataset: Dataset, told: Mapping[str, Pointed]) -> dict[Tier, VariantCard]:

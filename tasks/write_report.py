@@ -64,7 +64,7 @@ def build_report(
     names = ("cascade", "cloud_only", "edge_only")
     known = {name: totals.known[name] == totals.scored > 0 for name in names}
     drifts = {
-        name: drift.compare(plan.cascade, counts, len(totals.confidences))
+        name: drift.compare(plan.cascades[plan.cards[name].digest], counts, len(totals.confidences))
         for name, counts in totals.confidences.items()
     }
     lines = tuple(
@@ -73,7 +73,11 @@ def build_report(
     )
     begun = [span.start for span in watch.spans if span.stage in {"infer", "escalate"}]
     ended = [span.end for span in watch.spans if span.stage in {"infer", "escalate"}]
-    edge_rows = sum(p.shard.rows for p in plan.placements if p.variant == plan.variants["edge"].digest)
+    unsure = sum(
+        plan.cascades[p.variant].escalation * p.shard.rows for p in plan.placements if p.variant in plan.cascades
+    )
+    usual = {card.digest for card in plan.variants.values()}
+    others = {card.digest: card for card in plan.cards.values() if card.digest not in usual}
     return Report(
         run_id=plan.run_id,
         status="complete",
@@ -88,7 +92,7 @@ def build_report(
         duplicate_rows=0,
         escalated_rows=totals.escalated,
         held_rows=totals.held,
-        predicted_escalated_rows=round(plan.cascade.escalation * edge_rows),
+        predicted_escalated_rows=round(unsure),
         scored_rows=totals.scored,
         accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},
         accuracy_interval={
@@ -112,6 +116,7 @@ def build_report(
         predictions=tuple(totals.files),
         report_key=keys.run(plan.run_id, "report.json"),
         flow_run=flow_run,
+        other_variants=tuple(others.values()),
     )
 
 
@@ -131,6 +136,9 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int, d
         computed_results=sum(receipt.computed_results for receipt in mine),
         reused_results=sum(receipt.reused_results for receipt in mine),
         reason=plan.reasons.get(site.name, ""),
+        variant=plan.cards[site.name].digest,
+        runtime=plan.cards[site.name].runtime,
+        threshold=plan.cascades[plan.cards[site.name].digest].threshold if site.tier == "edge" else None,
         drift=drifted,
     )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.homes import MANY_SHARDS, QUICK_MODEL, Home
+from tests.homes import BIN, MANY_SHARDS, QUICK_MODEL, Home
+
+ROOT = Path(__file__).parents[1]
 
 SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
 SLOWEST = ("chaos", "e2e", "integration")
@@ -96,3 +100,26 @@ def prefect_client(up_variables):
     }
     with temporary_settings(here), get_client(sync_client=True) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def tflite_python(tmp_path_factory) -> Path:
+    """The Python of an environment with tflite-runtime 2.14; skips where none can be made."""
+    if given := os.environ.get("CLOUDEDGE_TFLITE_PYTHON"):
+        return Path(given)
+    python = tmp_path_factory.mktemp("tflite") / "venv" / "bin" / "python"
+    for command in (
+        ["venv", "--quiet", "--python", "3.11", str(python.parents[1])],
+        ["pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(ROOT / "requirements" / "tflite.txt")],
+    ):  # fmt: skip
+        done = subprocess.run([str(BIN / "uv"), *command], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no environment for tflite-runtime: {' '.join(done.stderr.split())[:200]}")
+    return python
+
+
+@pytest.fixture
+def tflite_set(tflite_python, monkeypatch) -> Path:
+    """The same, and the setting that names it."""
+    monkeypatch.setenv("CLOUDEDGE_TFLITE_PYTHON", str(tflite_python))
+    return tflite_python

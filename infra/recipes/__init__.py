@@ -9,7 +9,7 @@ With one seed on one machine it makes the same model to within the runtime's det
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infra.registry import Registry
@@ -42,11 +42,15 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A variant's bytes, the name of its file, and what a recipe that distils from it needs."""
+    """A variant's bytes, the name of its file, and what a recipe that distils from it needs.
+
+    `others` has, by runtime, file name and bytes of the same net for other runtimes: where they run, the faster answers.
+    """
 
     model: bytes
     file: str
     keras: Any
+    others: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
 
 
 class Recipe(Protocol):

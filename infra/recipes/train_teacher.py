@@ -1,4 +1,7 @@
-"""The cloud variant: a convolutional net trained on the labels, served as a TensorFlow SavedModel."""
+"""The cloud variant: a convolutional net trained on the labels, as a TensorFlow SavedModel and as a float32 `.tflite`.
+
+A small net is several times faster in LiteRT, through XNNPACK, than as a SavedModel; a site uses what it measures to be.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,14 @@ def make(data: TrainingData, settings: Mapping[str, Any], seed: int, teacher: Ma
     net = network(shape, settings["filters"], 2, int(settings["units"]), data.classes)
     cross_entropy = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     train(net, data.train.x, data.train.y, settings, seed, lambda _, y, logits: cross_entropy(y, logits), "teacher")
-    return Made(saved_model(net, data.train.x.dtype.name), "saved_model.tar", net)
+    others = {"litert": ("model.tflite", float32(net))}
+    return Made(saved_model(net, data.train.x.dtype.name), "saved_model.tar", net, others)
+
+
+def float32(net: Any) -> bytes:
+    """The net as a `.tflite` of float32; the runtime casts the records."""
+    model: bytes = import_tensorflow().lite.TFLiteConverter.from_keras_model(net).convert()
+    return model
 
 
 def saved_model(net: Any, dtype: str) -> bytes:

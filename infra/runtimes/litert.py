@@ -11,14 +11,16 @@ import os
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from data_catalog.errors import ModelRefused
+from infra.runtimes._tflite import REFUSALS, predictor
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from infra.runtimes import Predictor
+
+FORMAT = "tflite"
 
 
 def version() -> str:
@@ -27,11 +29,11 @@ def version() -> str:
 
 
 def load(model: bytes, batch: int) -> Predictor:
-    """A predictor over one interpreter.
+    """A predictor over one interpreter: see `_tflite.predictor`.
 
     Args:
-        model: a `.tflite` flatbuffer with one input (n, ...) and one output (n, classes) of float32.
-        batch: rows in one `invoke`; falls back to 1 where the model's reshape constants refuse another.
+        model: a `.tflite` flatbuffer with one input (n, ...) and one output (n, classes), of floats or quantised.
+        batch: rows in one `invoke`; the model's own number where its reshape constants refuse another.
 
     Raises:
         ModelRefused: not a flatbuffer that this runtime can run.
@@ -40,39 +42,19 @@ def load(model: bytes, batch: int) -> Predictor:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(model_content=model, num_threads=1)
-        source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-        shape = tuple(interpreter.get_input_details()[0]["shape"][1:])
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise ModelRefused(
-            f"LiteRT {version()} cannot load this model ({' '.join(str(error).split())[:160]})"
-        ) from error
-
-    def resize(rows: int) -> None:
-        interpreter.resize_tensor_input(source, [rows, *shape])
-        interpreter.allocate_tensors()
-
-    try:
-        resize(batch)
-        interpreter.invoke()
-    except (ValueError, RuntimeError):
-        batch = 1
-        resize(batch)
-    classes = int(interpreter.get_output_details()[0]["shape"][-1])
-    rows_now = batch
+        answer = predictor(Interpreter, model, batch)
+    except REFUSALS as error:
+        raise _refused(error) from error
 
     def predict(x: NDArray[np.generic]) -> NDArray[np.float32]:
-        nonlocal rows_now
-        logits = np.empty((len(x), classes), np.float32)
-        for start in range(0, len(x), batch):
-            part = x[start : start + batch]
-            if len(part) != rows_now:
-                resize(len(part))
-                rows_now = len(part)
-            interpreter.set_tensor(source, part)
-            interpreter.invoke()
-            logits[start : start + len(part)] = interpreter.get_tensor(target)
+        try:
+            logits: NDArray[np.float32] = answer(x)
+        except REFUSALS as error:
+            raise _refused(error) from error
         return logits
 
     return predict
+
+
+def _refused(error: Exception) -> ModelRefused:
+    return ModelRefused(f"LiteRT {version()} cannot run this model ({' '.join(str(error).split())[:160]})")

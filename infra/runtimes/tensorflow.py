@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from infra.runtimes import Predictor
 
+FORMAT = "saved_model"
 _loading = threading.Lock()
 
 

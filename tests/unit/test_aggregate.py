@@ -46,7 +46,7 @@ def plan(threshold: float) -> Plan:
         validation_accuracy=1,
         validation_cloud_accuracy=1,
     )
-    return Plan.model_construct(cascade=cascade)
+    return Plan.model_construct(cascades={PLACEMENT.variant: cascade})
 
 
 def result(ids, prediction, confidence, tier="edge") -> pa.Table:

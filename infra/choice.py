@@ -1,0 +1,148 @@
+"""Which variant of a model a site answers with: of those that its runtime can load, by rule and by measurement.
+
+Pure functions. The rule: what the site's group was told to use; else the tier's own variant where the site runs the
+runtime that it was made for; else the fastest, as measured there. A variant that is the same net in another file, such as
+the cloud's as a `.tflite`, competes with the tier's own by speed. A site changes from the variant that it used last only
+for one that is faster by `MARGIN`: another variant's answers have other names, and all shards would be answered anew.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import PlanError
+from infra.runtimes import RUNTIMES, format_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from data_catalog.nouns import Profile, Site, Tier, VariantCard, VariantSpeed
+
+MARGIN = 1.25  # speeds of one variant, measured twice on a busy machine, differ by less as a rule
+
+
+def why_not(card: VariantCard, runtime: str, version: str) -> str:
+    """Why a runtime cannot run a variant, as far as its card says; empty where nothing speaks against it.
+
+    Args:
+        card: of the variant.
+        runtime: its name.
+        version: of the runtime.
+    """
+    if format_of(runtime) != format_of(card.runtime):
+        return f"it is a model for {card.runtime}"
+    release = getattr(RUNTIMES.get(runtime), "RELEASE", "")
+    lowest = card.lowest_runtime
+    if release and lowest and runtime not in card.runs_on and _numbers(lowest) > _numbers(version):
+        return f"it needs {lowest}"
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def candidates(
+    site: Site,
+    told: VariantCard,
+    base: Mapping[Tier, VariantCard],
+    published: Iterable[VariantCard],
+    version_of: Callable[[str], str],
+) -> tuple[VariantCard, ...]:
+    """The variants that a site may answer with, each with the runtime that would execute it there; best known first.
+
+    Args:
+        site: which one.
+        told: what its group was told to use, or the tier's own.
+        base: the tiers' own variants.
+        published: all variants of the version.
+        version_of: a runtime's version, by its name.
+
+    Raises:
+        PlanError: its runtime can load none; names site, runtime and what would run there.
+    """
+    own = base[site.tier]
+    if told.digest != own.digest:
+        offered = [told]
+    else:
+        twins = [card for card in published if card.same_net_as == own.digest]
+        others = [card for card in published if card.tier == site.tier and card.digest != own.digest]
+        foreign = site.runtime and site.runtime != own.runtime
+        offered = list({card.digest: card for card in (own, *twins, *(others if foreign else ()))}.values())
+    reasons = {}
+    found = []
+    for card in offered:
+        runtime = site.runtime or card.runtime
+        if reason := why_not(card, runtime, version_of(runtime)):
+            reasons[named(card)] = reason
+        else:
+            found.append(card.model_copy(update={"runtime": runtime, "runtime_version": version_of(runtime)}))
+    if not found:
+        raise nothing_runs(site, own, version_of(site.runtime or own.runtime), reasons)
+    return tuple(found)
+
+
+def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: VariantCard) -> VariantCard:
+    """The variant that a site answers with.
+
+    Args:
+        site: which one.
+        offered: `candidates` of it.
+        profile: what was measured there; has each of them, as measured or as refused.
+        own: the tier's own variant.
+
+    Raises:
+        PlanError: the site could load none of them.
+    """
+    fit = [card for card in offered if refusal(profile, card) is None]
+    if not fit:
+        reasons = {named(card): str(refusal(profile, card)) for card in offered}
+        raise nothing_runs(site, own, offered[0].runtime_version, reasons)
+    fastest = max(fit, key=lambda card: profile.variants[card.digest].rows_per_second)
+    before = profile.chosen.get(own.version)
+    rested = next((card for card in fit if card.digest == before), None)
+    if rested is None and not (site.runtime and site.runtime != own.runtime):
+        rested = next((card for card in fit if card.digest == own.digest), None)
+    if rested is None:
+        return fastest
+    rate = profile.variants[rested.digest].rows_per_second
+    return fastest if profile.variants[fastest.digest].rows_per_second > MARGIN * rate else rested
+
+
+def speed(profile: Profile, card: VariantCard) -> VariantSpeed | None:
+    """How fast the site runs the variant with the card's runtime; None if that was not measured."""
+    found = profile.variants.get(card.digest)
+    return found if found and found.runtime == card.runtime else None
+
+
+def unmeasured(profile: Profile | None, offered: Iterable[VariantCard]) -> tuple[VariantCard, ...]:
+    """Those of a site's variants of which its profile says nothing: they have to be measured before a plan."""
+    return tuple(
+        card for card in offered if profile is None or (speed(profile, card) is None and refusal(profile, card) is None)
+    )
+
+
+def refusal(profile: Profile, card: VariantCard) -> str | None:
+    """Why the site's runtime could not run the variant when it was tried; None if it could, or was not tried."""
+    return profile.refused.get(tried(card))
+
+
+def tried(card: VariantCard) -> str:
+    """What a refusal holds for: the file, and the runtime in its version."""
+    return f"{card.digest}@{card.runtime} {card.runtime_version}"
+
+
+def named(card: VariantCard) -> str:
+    """A variant's name for a message."""
+    return f"{card.name} ({card.digest[:12]})"
+
+
+def nothing_runs(site: Site, own: VariantCard, version: str, reasons: Mapping[str, str]) -> PlanError:
+    """The error of a site whose runtime can load no variant."""
+    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return PlanError(
+        f"site {site.name} runs {site.runtime or own.runtime} {version}, which can load no variant of {own.model}"
+        f" {own.version} for the {site.tier} ({why}); publish a float16 one, which runs there, or give the site another"
+        " `runtime`"
+    )
