@@ -46,7 +46,7 @@ FIVE = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (0, 2, 4, 6, 8), (1, 3, 5, 7, 9))
 ROUNDS = 40
 LOCAL = LocalTraining(epochs=2, batch=16, learning_rate=0.008)
 DEAD, BROKEN = {("edge-2", 2), ("edge-2", 3)}, ("edge-3", 4)
-WAIT_SECONDS, HANGS_SECONDS = 60.0, 90.0
+WAIT_SECONDS, HANGS_SECONDS = 20.0, 30.0  # a round takes a few
 CENTRAL = {"batch": 64, "learning_rate": 0.004}  # as the default model's edge variant
 SEEDS = {"five_classes": 1, "dirichlet": 2}
 
