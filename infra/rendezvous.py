@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 SCORED = 20_000_000  # pairs of shard and site; more are not all scored
-CANDIDATES = 12  # sites that a shard asks first, where not all are scored
+CANDIDATES = 24  # probes of a shard, where not all pairs are scored; about half of them hit a site
 SLOTS = 8  # of the table for a site of mean weight; a power of two
 
 
@@ -133,7 +133,7 @@ def _mixed(word: Words) -> Words:
 
 def _candidates(shards: Words, sites: Words, weights: Ints) -> Ints:
     """Sites (n, k) that each shard's probes hit first, as indexes, -1 for an empty slot; a site may stand twice."""
-    size = 1 << int(np.ceil(np.log2(2 * SLOTS * len(sites))))
+    size = 1 << int(np.ceil(np.log2(SLOTS * len(sites))))
     mean = 2.0 ** np.round(np.log2(weights.mean()))  # a power of two: it seldom changes when a site joins or leaves
     tickets = np.maximum(1, np.rint(SLOTS * weights / mean)).astype(np.int64)
     tickets = np.minimum(tickets, size // 2)

@@ -1,14 +1,13 @@
 """Discrete-event simulation of the planner's own model: many sites, no inference, the same answer for the same seed.
 
-A site works through its shards with overlapped stages: its own wait for nothing, others' come over its link one
-after another, and each is ready when it has arrived and a thread is free. Shards are counts, so time and memory
-grow with sites and events, not with shards. What the plan knew may be wrong: sites are slower or faster than
-measured, die, come back, or join. What a dead site has answered is in the ledger and stays; what it had begun is lost.
+A site answers its own shards first; others' shards come over its link meanwhile, the stages overlapped as in the
+engine, and links are shared evenly. Shards are counts, so time and memory grow with sites and events, not with shards.
+What the plan knew may be wrong: sites are slower or faster than measured, die, come back, or join. What a dead site has
+answered is in the ledger and stays; what it had begun is lost.
 
-A policy is asked whenever a site dies, comes back or joins, and at fixed intervals: it moves shards that have not been
-started and may move. `replan` solves the programme again for them, with the rates seen so far; `stay` does nothing.
-Near the end stragglers' shards are answered once more by idle sites; the first answer counts, the ledger makes the
-second harmless.
+A policy is asked when a site dies, comes back or joins, and at fixed intervals. It moves shards that have not been
+answered and may move: `replan` solves the programme again for them, with the rates seen so far; `stay` does nothing.
+Near the end an idle site may take shards from the back of the slowest one's queue.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from data_catalog.errors import PlanError
 from infra.placement import PlaceOrigin, PlaceSite, Problem, Solution
 from infra.placement.programme import place
 
+HELPED = 2000  # sites up to which an idle one looks for a straggler to help, and every death is planned for
 Queue = dict[tuple[str, str], int]  # (origin, variant) -> shards
 
 
@@ -52,16 +52,19 @@ class Outcome:
 
 @dataclass(slots=True)
 class Worker:
-    """One site: what waits for it, and when it will be free."""
+    """One site: what waits for it, what of that has arrived, and since when it works."""
 
     site: PlaceSite
     factor: float
     alive: bool = True
-    waiting: Queue = field(default_factory=dict)  # not started
-    started: float = 0.0  # when it took up what waits, its start included
+    waiting: Queue = field(default_factory=dict)  # not answered
+    coming: dict[tuple[str, str], float] = field(default_factory=dict)  # of those, others' shards not yet arrived
+    free: float = 0.0  # when it may take up the next shard: after its start, and what it has begun
+    seen: float = 0.0  # when it was looked at last
     version: int = 0  # of its finishing event; older ones are void
     warm: bool = False
     done: int = 0  # shards answered
+    sent: float = 0.0  # bytes up its link: shards that others answer, and escalated rows
 
 
 @dataclass(slots=True)
@@ -72,24 +75,28 @@ class State:
     problem: Problem
     workers: dict[str, Worker]
     origins: dict[str, PlaceOrigin]
+    leaving: dict[str, float]  # by origin: shards still on their way from it
 
     def shard_seconds(self, name: str, origin: str, variant: str) -> float:
         """Seconds between two shards of that origin at that site, at the rate that was seen there."""
         worker, born = self.workers[name], self.origins[origin]
         site = worker.site
         per_row = next(v.seconds_per_row for v in site.variants if v.name == variant) / worker.factor
-        work = max(born.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
-        return work if origin == name else max(work, born.bytes / site.down, self._sent(origin))
+        return max(born.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
 
-    def _sent(self, origin: str) -> float:
-        home = self.workers.get(origin)
-        return 0.0 if home is None or home.site.cloud else self.origins[origin].bytes / home.site.up
+    def arrival(self, name: str, origin: str) -> float:
+        """Seconds until what still comes from that origin is there: its up-link and this down-link are shared evenly."""
+        home, worker = self.workers.get(origin), self.workers[name]
+        sent = 0.0 if home is None or home.site.cloud else self.leaving[origin] * self.origins[origin].bytes / home.site.up
+        received = sum(n * self.origins[o].bytes for (o, _), n in worker.coming.items()) / worker.site.down
+        return max(sent, received)
 
     def remaining(self, name: str) -> float:
         """Seconds from now until a site has answered all that waits for it."""
         worker = self.workers[name]
-        work = sum(n * self.shard_seconds(name, o, v) for (o, v), n in worker.waiting.items())
-        return max(0.0, worker.started - self.now) + work
+        each = {key: self.shard_seconds(name, *key) for key in worker.waiting}
+        work = max(0.0, worker.free - self.now) + sum(n * each[key] for key, n in worker.waiting.items())
+        return max([work, *(self.arrival(name, key[0]) + each[key] for key, n in worker.coming.items() if n > 0)])
 
 
 Move = tuple[str, str, str, str, str, int]  # from site, origin, variant, to site, variant, shards
@@ -102,14 +109,24 @@ def stay(state: State) -> list[Move]:
 
 
 def replan(state: State) -> list[Move]:
-    """Solve the programme anew for all shards that are not started and may move; others are load that sites have."""
+    """Solve the programme anew for all shards that are not answered and may move."""
+    return _planned(state, set(state.workers))
+
+
+def evacuate(state: State, gone: str) -> list[Move]:
+    """Solve it for the shards of one site only; what the others have is load that they have."""
+    return _planned(state, {gone})
+
+
+def _planned(state: State, loosened: set[str]) -> list[Move]:
+    """A plan for what waits at these sites and may move; all else keeps its site busy for as long as it takes there."""
     living = {name: worker for name, worker in state.workers.items() if worker.alive}
     loose: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
     busy: dict[str, float] = {}
     for name, worker in state.workers.items():
-        held = max(0.0, worker.started - state.now)
+        held = max(0.0, worker.free - state.now)
         for (o, v), n in worker.waiting.items():
-            if state.origins[o].resident:
+            if state.origins[o].resident or name not in loosened:
                 held += n * state.shard_seconds(name, o, v)
             else:
                 loose[o].append((name, v, n))
@@ -133,9 +150,7 @@ def _as_seen(worker: Worker, busy: float) -> PlaceSite:
         replace(v, seconds_per_row=v.seconds_per_row / worker.factor, startup_seconds=cold * v.startup_seconds)
         for v in worker.site.variants
     )
-    return replace(
-        worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds
-    )
+    return replace(worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds)
 
 
 def _moves(loose: dict[str, list[tuple[str, str, int]]], solution: Solution) -> list[Move]:
@@ -190,15 +205,16 @@ class _Run:
         self, problem: Problem, plan: Solution, world: World, policy: Policy, every: float, duplicate: bool
     ) -> None:
         workers = {s.name: Worker(s, world.speed.get(s.name, 1.0)) for s in problem.sites}
-        self.state = State(0.0, problem, workers, {o.site: o for o in problem.origins})
+        origins = {o.site: o for o in problem.origins}
+        self.state = State(0.0, problem, workers, origins, dict.fromkeys(origins, 0.0))
         self.policy, self.every, self.duplicate = policy, every, duplicate
         self.heap: list[tuple[float, int, str, str, int]] = []
         self.order = self.events = self.moved = self.plans = self.duplicated = self.answered = 0
-        self.last = 0.0
+        self.last, self.asked = 0.0, -math.inf
         self.escalated = 0.0  # rows for the first cloud
         self.total = sum(o.shards for o in problem.origins)
         for (o, i, v), n in plan.counts.items():
-            workers[i].waiting[o, v] = n
+            self._add(i, (o, v), n)
         joiners = {name for _, name in world.returns} - {name for _, name in world.deaths}
         for name in joiners & set(workers):
             workers[name].alive = False
@@ -216,34 +232,63 @@ class _Run:
         self.order += 1
 
     def _begin(self, name: str) -> None:
-        """Take up what waits: when the site has nothing to start any more, it is finished."""
+        """Take up what waits: unless that changes again, the site is finished when `remaining` says."""
         worker, now = self.state.workers[name], self.state.now
         worker.version += 1
         if not worker.alive or not worker.waiting:
             return
         if not worker.warm:
-            startup = max(
-                next(s for s in worker.site.variants if s.name == v).startup_seconds for _, v in worker.waiting
-            )
-            worker.started = now + worker.site.dispatch_seconds + startup + worker.site.busy_seconds
+            startup = max(next(s for s in worker.site.variants if s.name == v).startup_seconds for _, v in worker.waiting)
+            worker.free = now + worker.site.dispatch_seconds + startup + worker.site.busy_seconds
             worker.warm = True
-        worker.started = max(worker.started, now)
+        worker.free = max(worker.free, now)
         self._push(now + self.state.remaining(name), "finished", name, worker.version)
 
+    def _add(self, name: str, key: tuple[str, str], count: int) -> None:
+        worker = self.state.workers[name]
+        worker.waiting[key] = worker.waiting.get(key, 0) + count
+        if key[0] != name:
+            worker.coming[key] = worker.coming.get(key, 0.0) + count
+            self.state.leaving[key[0]] += count
+
+    def _remove(self, name: str, key: tuple[str, str], count: int) -> None:
+        """Those that have not arrived are the first to go elsewhere."""
+        worker = self.state.workers[name]
+        worker.waiting[key] -= count
+        if not worker.waiting[key]:
+            del worker.waiting[key]
+        self._arrived(worker, key, min(float(count), worker.coming.get(key, 0.0)))
+
+    def _arrived(self, worker: Worker, key: tuple[str, str], count: float) -> None:
+        if count > 0:
+            worker.coming[key] -= count
+            self.state.leaving[key[0]] -= count
+            if worker.coming[key] <= 1e-9:
+                del worker.coming[key]
+
+    def _fetched(self, worker: Worker, key: tuple[str, str], count: float) -> None:
+        if key[0] in self.state.workers:
+            self.state.workers[key[0]].sent += count * self.state.origins[key[0]].bytes
+        self._arrived(worker, key, count)
+
     def _settle(self, name: str) -> None:
-        """Count what a site has answered by now; own shards before others', in the order of names."""
+        """Count what has arrived at a site and what it has answered by now; its own first, then by name."""
         worker, now = self.state.workers[name], self.state.now
-        span = now - worker.started
-        if not worker.alive or span <= 0:
+        span, worker.seen = now - worker.seen, now
+        if not worker.alive or not worker.waiting:
             return
+        durations = {key: self.state.arrival(name, key[0]) for key in worker.coming}
+        for key, seconds in durations.items():
+            self._fetched(worker, key, worker.coming[key] * (min(1.0, span / seconds) if seconds > 0 else 1.0))
         for key in sorted(worker.waiting, key=lambda key: (key[0] != name, key)):
             each = self.state.shard_seconds(name, *key)
-            whole = worker.waiting[key] if each == 0 else min(worker.waiting[key], math.floor(span / each + 1e-9))
-            self._answer(worker, key, whole)
-            span -= whole * each
-            if key in worker.waiting:
-                break
-        worker.started = now - max(0.0, span) if worker.waiting else now
+            there = math.floor(worker.waiting[key] - worker.coming.get(key, 0.0) + 1e-9)
+            able = there if each == 0 else math.floor(max(0.0, now - worker.free) / each + 1e-9)
+            worker.free += min(there, able) * each
+            self._answer(worker, key, min(there, able))
+            if able < there:
+                return
+        worker.free = max(worker.free, now)
 
     def _answer(self, worker: Worker, key: tuple[str, str], count: int) -> None:
         if count <= 0:
@@ -256,18 +301,20 @@ class _Run:
         self.last = max(self.last, self.state.now)
         if not worker.site.cloud:
             share = next(v.escalation for v in worker.site.variants if v.name == key[1])
-            self.escalated += count * self.state.origins[key[0]].rows * share
+            rows = count * self.state.origins[key[0]].rows * share
+            self.escalated += rows
+            worker.sent += rows * self.state.problem.record_bytes
 
-    def _ask(self) -> None:
+    def _ask(self, *, soon: bool = False) -> None:
+        if soon and len(self.state.workers) > HELPED and self.state.now < self.asked + self.every:
+            return  # a plan for so many sites is worth its time only now and then
+        self.asked = self.state.now
         for name in self.state.workers:
             self._settle(name)
         touched = set()
         for frm, o, v, to, variant, n in self.policy(self.state):
-            source, target = self.state.workers[frm].waiting, self.state.workers[to].waiting
-            source[o, v] -= n
-            if not source[o, v]:
-                del source[o, v]
-            target[o, variant] = target.get((o, variant), 0) + n
+            self._remove(frm, (o, v), n)
+            self._add(to, (o, variant), n)
             self.moved += n
             touched |= {frm, to}
         self.plans += bool(touched)
@@ -275,36 +322,28 @@ class _Run:
             self._begin(name)
 
     def _help(self, name: str) -> None:
-        """An idle site takes half of what the slowest has left; both try, the first answer counts."""
+        """An idle site takes shards of the slowest from the back of its queue, so that both end together.
+
+        The one that the slowest has begun when they meet is answered twice: the ledger takes the first answer.
+        """
         state = self.state
-        if not self.duplicate or not state.workers[name].alive or len(state.workers) > 2000:
+        if not self.duplicate or not state.workers[name].alive or len(state.workers) > HELPED:
             return
-        for other in state.workers:
-            self._settle(other)
-        late = max(
-            (n for n in state.workers if n != name),
-            key=lambda n: (state.remaining(n) if state.workers[n].waiting else 0.0, n),
-            default=None,
-        )
-        if late is None:
-            return
-        left = state.remaining(late) if state.workers[late].alive else math.inf
+        for each in state.workers:
+            self._settle(each)
+        late = max(sorted(state.workers), key=lambda n: state.remaining(n) if n != name and state.workers[n].waiting else 0.0)
+        left = state.remaining(late)
         variant = state.workers[name].site.variants[0].name
         for (o, v), n in sorted(state.workers[late].waiting.items()):
-            if state.origins[o].resident:
-                continue
-            each = state.shard_seconds(name, o, variant)
-            here = state.shard_seconds(late, o, v) if state.workers[late].alive else math.inf
-            share = n if here == math.inf else int(n * here / (here + each)) if here + each > 0 else 0
-            if share >= 1 and share * each < left:
-                # The straggler works from the front, the helper from the back: they meet, and one shard is done twice.
-                queue = state.workers[late].waiting
-                queue[o, v] -= share
-                if not queue[o, v]:
-                    del queue[o, v]
-                mine = state.workers[name].waiting
-                mine[o, variant] = mine.get((o, variant), 0) + share
-                self.duplicated += 1
+            here, there = state.shard_seconds(name, o, variant), state.shard_seconds(late, o, v)
+            home = state.workers.get(o)
+            here = max(here, state.origins[o].bytes / state.workers[name].site.down)
+            here = max(here, 0.0 if home is None or home.site.cloud else state.origins[o].bytes / home.site.up)
+            share = int(n * there / (here + there)) if state.workers[late].alive and here + there > 0 else n
+            if late != name and not state.origins[o].resident and share >= 1 and share * here < left:
+                self._remove(late, (o, v), share)
+                self._add(name, (o, variant), share)
+                self.duplicated += state.workers[late].alive
                 self._begin(late)
                 self._begin(name)
                 return
@@ -324,20 +363,22 @@ class _Run:
             if kind == "finished":
                 if version != worker.version or not worker.alive:
                     continue
+                for key in list(worker.coming):
+                    self._fetched(worker, key, worker.coming[key])
                 for key in list(worker.waiting):
                     self._answer(worker, key, worker.waiting[key])
-                worker.started = state.now
+                worker.free = worker.seen = state.now
                 self._help(name)
             elif kind == "death":
                 self._settle(name)
                 worker.alive, worker.warm = False, False
                 worker.version += 1
-                self._ask()
+                self._ask(soon=True)
             else:
                 worker.alive = True
-                worker.started = state.now
+                worker.seen = state.now
                 self._begin(name)
-                self._ask()
+                self._ask(soon=True)
         lost = self.total - self.answered
         return Outcome(
             seconds=math.inf if lost else self._end(),
@@ -346,7 +387,9 @@ class _Run:
         )  # fmt: skip
 
     def _end(self) -> float:
-        """When the first cloud has answered what was escalated as well."""
+        """When all is sent, and the first cloud has answered what was escalated as well."""
+        edges = [worker for worker in self.state.workers.values() if not worker.site.cloud]
+        self.last = max([self.last, *(worker.sent / worker.site.up for worker in edges)])
         cloud = next((w for w in self.state.workers.values() if w.site.cloud), None)
         if cloud is None or not self.escalated:
             return self.last
@@ -397,9 +440,7 @@ def random_problem(
     return Problem(sites=made, origins=origins, record_bytes=250.0)
 
 
-def random_world(
-    problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0
-) -> World:
+def random_world(problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0) -> World:
     """What may happen: speeds off by a log-normal factor, some edges die within these seconds and half return.
 
     Args:
@@ -410,10 +451,7 @@ def random_world(
         within: seconds of the first part, about.
     """
     rng = np.random.default_rng(seed)
-    speed = {
-        site.name: float(factor)
-        for site, factor in zip(problem.sites, np.exp(rng.normal(0, noise, len(problem.sites))), strict=True)
-    }
+    speed = {site.name: float(factor) for site, factor in zip(problem.sites, np.exp(rng.normal(0, noise, len(problem.sites))), strict=True)}
     edges = [site.name for site in problem.sites if not site.cloud]
     dead = [name for name in edges if rng.random() < deaths]
     when = rng.uniform(0, within, len(dead))

@@ -12,6 +12,7 @@ from infra.placement._arrays import Arrays, Floats, Ints
 
 NODES = 2000  # of the branch and bound; a count, not a time: the answer must not depend on the machine
 TIE = 1e-7
+SLACK = 5e-7  # share by which a cap may be exceeded, so that one that is met exactly is not missed by rounding
 
 
 def pairs(a: Arrays) -> tuple[Ints, Ints]:
@@ -99,7 +100,7 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
         add(a.problem.accuracy - 1e-9, np.inf, (pair, right))
     for name, cap in a.problem.caps.items():
         size = float(linear[name].max()) or 1.0
-        add(-np.inf, cap / size, (slice(None), linear[name] / size))
+        add(-np.inf, cap * (1 + SLACK) / size + SLACK * SLACK, (slice(None), linear[name] / size))
     cost = linear[a.problem.objective] / scale
     cost[:n] += TIE * moved * (1 / everything + sent / max(float(a.bytes @ a.shards), 1e-300)) / 2
     if a.problem.objective != "makespan":

@@ -166,7 +166,7 @@ def relax(
     for name, cap in a.problem.caps.items():
         size = float(linear[name].max()) or 1.0
         some = np.flatnonzero(linear[name])
-        under.kind(name, np.array([cap / size]), (0, some, linear[name][some] / size))
+        under.kind(name, np.array([cap * (1 + 1e-7) / size]), (0, some, linear[name][some] / size))
 
     tie = TIE if first is None else TIE_LARGE
     cost = linear[a.problem.objective] / scale

@@ -1,13 +1,14 @@
 """The programme of `docs/planner.md`: least makespan, bytes or money, with the distance to the best that can be.
 
 Small problems are solved in whole numbers. Others by a linear relaxation, which also gives the lower bound: largest
-remainders, then local search. The relaxation is the tighter the nearer its horizon is to the end of the best plan, so
-it is solved again with the end of the plan that was found. Above some size, seconds of the first part are given to
-it and searched for: the value is convex in them, and the tangents bound it from below.
+remainders, then local search. The relaxation is the tighter the better the seconds of the first part are known, so
+these are branched on. Above some size they are given to the relaxation and searched for: the value is convex
+in them, and the tangents bound it from below.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 
 import numpy as np
@@ -25,7 +26,9 @@ SMALL = 40  # pairs of origin and option up to which whole numbers are solved fo
 LARGE = 6_000  # sites from which on seconds are given and searched for
 CLASSES, CLASSES_LARGE = 6, 3
 CLOSE = 2e-3  # gap that is not worth another round
-ROUNDS, TANGENTS = 4, 6
+TANGENTS = 6
+LOOKS = 60_000  # columns times relaxations of a search by intervals
+NEARLY = 1.3  # times the best value, above which a rounded relaxation is not worth a local search
 NEAR = 2e-4  # the share by which seconds to try are longer than the least that they may be
 
 
@@ -66,10 +69,7 @@ def as_arrays(a: Arrays, counts: dict[tuple[str, str, str], int]) -> tuple[np.nd
         PlanError: they name an origin, a site or a variant that the problem has not.
     """
     origins = {name: o for o, name in enumerate(a.origin_names)}
-    options = {
-        (a.names[i], a.problem.sites[i].variants[v].name): m
-        for m, (i, v) in enumerate(zip(a.site, a.variant, strict=True))
-    }
+    options = {(a.names[i], a.problem.sites[i].variants[v].name): m for m, (i, v) in enumerate(zip(a.site, a.variant, strict=True))}
     try:
         found = [(origins[o], options[i, v], n) for (o, i, v), n in counts.items()]
     except KeyError as error:
@@ -114,9 +114,7 @@ def _refuse(a: Arrays) -> None:
     for o in np.flatnonzero(a.resident & ~able[a.home])[:1]:
         name = a.origin_names[o]
         if a.home[o] < 0:
-            raise PlanError(
-                f"the shards of {name} must stay there, but {name} is not among the sites; add it with --site"
-            )
+            raise PlanError(f"the shards of {name} must stay there, but {name} is not among the sites; add it with --site")
         raise PlanError(f"the shards of {name} must stay there, but none of its variants fits its memory and disk")
 
 
@@ -127,22 +125,50 @@ def _solve(a: Arrays) -> tuple[Placed | None, float]:
         if found is not None:
             placed = judge(a, *merged(*exact.pairs(a), found[0]))
             return repair(a, placed), found[1]
-    large = len(a.names) > LARGE
-    cols = Columns(a, CLASSES_LARGE if large else CLASSES)
-    for _ in range(1 if large else ROUNDS):
-        horizon = _horizon(a, best)
-        found_real = _by_tangents(cols, horizon, _scale(a, best)) if large else _relaxed(cols, horizon, _scale(a, best))
+    if len(a.names) > LARGE:
+        cols = Columns(a, CLASSES_LARGE)
+        found_real = _by_tangents(cols, _horizon(a, best), _scale(a, best))
         if found_real is None:
+            return best, bound
+        placed = repair(a, judge(a, *round_off(cols, found_real[0])))
+        return placed if best is None or better(placed, best) else best, found_real[1]
+    return _by_intervals(a, Columns(a, CLASSES), best)
+
+
+def _by_intervals(a: Arrays, cols: Columns, best: Placed | None) -> tuple[Placed | None, float]:
+    """Branch on the seconds of the first part: the shorter an interval, the tighter its relaxation; least bound first."""
+    scale = _scale(a, best)
+    waiting: list[tuple[float, int, float, float, float | None, Relaxed]] = []
+    done = math.inf  # the least bound of intervals that are not split any more
+    left = int(np.clip(LOOKS // max(1, cols.counts), 4, 60))
+
+    def look(low: float, high: float, again: float | None) -> None:
+        nonlocal left
+        left -= 1
+        real = relax(cols, low, high, scale, again=again)
+        if real is not None:
+            heapq.heappush(waiting, (real.value, left, low, high, again, real))
+
+    for again in _cases(cols):
+        look(float(a.busy.max(initial=0)), _horizon(a, best, again), again)
+    while waiting:
+        value, _, low, high, again, real = heapq.heappop(waiting)
+        if best is not None and best.broken == 0 and best.value <= min(value, done) * (1 + CLOSE):
+            done = min(done, value)
             break
-        real, value = found_real
-        bound = max(bound, value)
-        placed = repair(a, judge(a, *round_off(cols, real)))
-        previous, best = best, placed if best is None or better(placed, best) else best
-        if best.value <= bound * (1 + CLOSE) or (
-            previous is not None and best.costs.first > 0.98 * previous.costs.first
-        ):
-            break
-    return best, bound
+        placed = judge(a, *round_off(cols, real))
+        if best is None or placed.broken or placed.value < NEARLY * best.value:
+            placed = repair(a, placed)
+            best = placed if best is None or better(placed, best) else best
+        high = min(high, _horizon(a, best, again))
+        middle = min(max(real.first * (1 + CLOSE), low + (high - low) / 16), high - (high - low) / 16)
+        if left < 2 or high <= low * (1 + CLOSE) or best.value <= min(value, done) * (1 + CLOSE):
+            done = min(done, value)
+            continue
+        look(low, middle, again)
+        look(middle, high, again)
+    bound = min([done, *(each[0] for each in waiting)])
+    return best, (best.value if best is not None else 0.0) if math.isinf(bound) else bound
 
 
 def _at_home(a: Arrays) -> Placed | None:
@@ -155,11 +181,11 @@ def _at_home(a: Arrays) -> Placed | None:
     return placed if placed.broken == 0 else None
 
 
-def _horizon(a: Arrays, best: Placed | None) -> float:
-    """Seconds that the first part of the best plan does not exceed."""
+def _horizon(a: Arrays, best: Placed | None, again: float | None = None) -> float:
+    """Seconds that the first part of the best plan does not exceed, if the second takes at least `again`."""
     most = min(a.longest, a.problem.caps.get("makespan", math.inf))
-    if best is not None and a.problem.objective == "makespan":
-        most = min(most, best.value)
+    if best is not None and best.broken == 0 and a.problem.objective == "makespan":
+        most = min(most, best.value - (again or 0.0))
     return max(most, float(a.busy.max(initial=0))) * (1 + 1e-9)
 
 
@@ -175,16 +201,8 @@ def _scale(a: Arrays, best: Placed | None) -> float:
     return max(dearest * float(a.shards.sum()), 1e-9)
 
 
-def _relaxed(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, float] | None:
-    """The best of two cases, where some edge escalates and where none does; the bound is that of both."""
-    a = cols.a
-    found = [relax(cols, a.busy.max(), horizon, scale, again=again) for again in _cases(cols)]
-    there = [real for real in found if real is not None]
-    return (min(there, key=lambda real: real.value), min(real.value for real in there)) if there else None
-
-
 def _cases(cols: Columns) -> list[float | None]:
-    """Seconds before the cloud's second part begins, where there is one; None for none, where that can be."""
+    """The cases of a search, whose bound is the least of them: seconds before the cloud's second part begins, where there is one; None for none, where that can be."""
     a = cols.a
     if not a.escalation.any():
         return [0.0]
@@ -296,6 +314,4 @@ def _why_not(a: Arrays, placed: Placed | None) -> str:
         f"; the nearest found takes {placed.costs.seconds:.3g} s, {placed.costs.bytes:.3g} bytes, "
         f"{placed.costs.money:.3g} money at {placed.costs.accuracy:.2%}"
     )  # fmt: skip
-    return (
-        f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"
-    )
+    return f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"

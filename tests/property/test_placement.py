@@ -1,0 +1,301 @@
+"""The programme as mathematics: the relaxation, the integer search and the local search against one another."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_catalog.errors import PlanError, SettingError, UnknownName
+from infra import explain, rendezvous, simulator
+from infra.balance import jain, load_factor
+from infra.placement import OBJECTIVES, RULES, PlacePrices
+from infra.placement import _exact as exact
+from infra.placement import programme as rule
+from infra.placement._arrays import Arrays, evaluate
+from infra.placement._relaxation import Columns, relax
+from infra.placement._rounding import largest_remainders, round_off
+from infra.placement.programme import costs_of, place
+from infra.testing.placement_suite import problems, require_sound
+
+pytestmark = pytest.mark.property
+
+
+def one_shard(problem, solution) -> float:
+    """Seconds that one shard more may cost: at the site where it takes longest, of those that answer shards."""
+    a = Arrays(problem)
+    o, m, _ = rule.as_arrays(a, solution.counts)
+    return float((a.shard_seconds(o, m) / a.threads[a.site[m]]).max())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_makespan_is_within_two_percent_and_a_shard_of_the_bound(seed):
+    rng = np.random.default_rng(seed)
+    sites, shards = int(rng.integers(2, 40)), int(10 ** rng.uniform(2, 5))
+    problem = simulator.random_problem(sites, shards, seed, resident=float(rng.choice([0.0, 0.2, 0.9])))
+    solution = place(problem)
+    require_sound(problem, solution)
+    assert solution.lower_bound > 0
+    assert solution.seconds <= solution.lower_bound * 1.02 + one_shard(problem, solution)
+
+
+@settings(max_examples=20)
+@given(problems(shards=5, priced=True), st.sampled_from(OBJECTIVES), st.sampled_from([0.0, 0.93]))
+def test_the_relaxation_bounds_the_integer_optimum_from_below(problem, objective, floor):
+    """Two formulations of one programme, over a pool and over pairs: the one is a bound of the other."""
+    problem = dataclasses.replace(problem, objective=objective, accuracy=floor)
+    a = Arrays(problem)
+    try:
+        whole = place(problem)
+    except PlanError:
+        return
+    value = {"makespan": whole.seconds, "bytes": whole.bytes, "money": whole.money}[objective]
+    cols, horizon = Columns(a, 6), whole.seconds * 1.001 + 1e-6 if objective == "makespan" else a.longest
+    cases = [relax(cols, 0.0, horizon, max(value, 1e-9), again=again) for again in rule._cases(cols)]
+    found = min((case for case in cases if case is not None), key=lambda case: case.value)
+    assert found.value <= value * (1 + 1e-5) + 1e-9
+    origin, option, count = round_off(cols, found)
+    assert np.array_equal(np.bincount(origin, count, len(a.shards)), a.shards)
+    assert not (a.resident[origin] & (a.home[origin] != a.site[option])).any()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives_caps_and_floor_at_scale(monkeypatch, objective):
+    """Where whole numbers are not solved for, rows hold as well, and the bound is near; given seconds find the same."""
+    problem = _rich(120, 3)
+    free = place(dataclasses.replace(problem, accuracy=0.0))
+    problem = dataclasses.replace(problem, objective=objective, caps={} if objective == "makespan" else {"makespan": free.seconds * 1.5})
+    solution = place(problem)
+    require_sound(problem, solution)
+    assert solution.gap < (0.02 if objective == "makespan" else 0.2)
+    if objective == "makespan":
+        monkeypatch.setattr(rule, "LARGE", 10)
+        assert place(problem).seconds == pytest.approx(solution.seconds, rel=0.02)
+    else:
+        rivals = costs_of(problem, free.counts)
+        assert solution.seconds <= free.seconds * 1.5 * (1 + 1e-5)
+        assert {"bytes": solution.bytes, "money": solution.money}[objective] <= rivals[objective] * (1 + 1e-6)
+
+
+def _rich(sites: int, seed: int):
+    """A random problem with two variants at every edge, prices and a floor of accuracy."""
+    rng = np.random.default_rng(seed)
+    problem = simulator.random_problem(sites, 20_000, seed)
+
+    def richer(site):
+        quick = dataclasses.replace(site.variants[0], accuracy=0.99 if site.cloud else 0.93)
+        good = dataclasses.replace(
+            quick, name="w", seconds_per_row=2 * quick.seconds_per_row, accuracy=0.97, escalation=quick.escalation / 2
+        )
+        prices = PlacePrices(hour=float(rng.uniform(0.1, 1)), gb_up=float(rng.uniform(0, 0.1)), gb_down=0.01)
+        return dataclasses.replace(site, variants=(quick,) if site.cloud else (quick, good), prices=prices)
+
+    return dataclasses.replace(problem, sites=tuple(richer(site) for site in problem.sites), accuracy=0.96)
+
+
+@given(st.lists(st.floats(0, 50), min_size=1, max_size=12), st.integers(0, 2**32))
+def test_largest_remainders_keep_the_sums(real, seed):
+    group = np.random.default_rng(seed).integers(0, 3, len(real))
+    group = np.unique(group, return_inverse=True)[1]
+    totals = np.array([round(sum(x for x, g in zip(real, group, strict=True) if g == k)) for k in range(group.max() + 1)])
+    whole = largest_remainders(np.array(real), group, totals)
+    assert (whole >= 0).all()
+    assert np.array_equal(np.bincount(group, whole), totals)
+    assert (np.abs(whole - real) <= 1.5).all()
+
+
+def test_small_ones_are_solved_in_whole_numbers():
+    problem = simulator.random_problem(3, 50, 1)
+    found = exact.solve(Arrays(problem), 1.0)
+    assert found is not None
+    assert place(problem).gap < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_a_site_only_its_shards_move(seed):
+    """What others have is load that they have; the shards of the site that leaves are planned on top of it."""
+    problem = simulator.random_problem(20, 5000, seed, resident=0.0)
+    solution = place(problem)
+    gone = max(solution.site_seconds, key=lambda name: (not name.startswith("cloud"), name))
+    state = simulator._Run(problem, solution, simulator.World(), simulator.stay, float("inf"), False).state
+    state.workers[gone].alive = False
+    orphans = sum(n for (_, i, _), n in solution.counts.items() if i == gone)
+    moves = simulator.evacuate(state, gone)
+    assert {move[0] for move in moves} == {gone}
+    assert sum(move[-1] for move in moves) == orphans
+    assert gone not in {move[3] for move in moves}
+
+
+# --- why, and what if ---------------------------------------------------------------------------------------
+
+
+def test_what_binds_is_what_takes_as_long_as_the_plan():
+    problem = simulator.random_problem(12, 2000, 5)
+    solution = place(problem)
+    rows = explain.binding(problem, solution)
+    assert min(row.slack for row in rows) == pytest.approx(0, abs=1e-9)
+    assert {row.site for row in rows} >= set(solution.site_seconds)
+    assert {row.row for row in rows} <= {"compute", "cores", "uplink", "downlink"}
+
+
+def test_no_runner_up_is_better_and_its_cost_is_that_of_the_moved_plan():
+    problem = simulator.random_problem(3, 40, 2, resident=0.0)
+    solution = place(problem)
+    origin = problem.origins[0].site
+    (o, i, v), n = max(((k, n) for k, n in solution.counts.items() if k[0] == origin), key=lambda pair: pair[1])
+    others = explain.runners_up(problem, solution, origin)
+    assert others
+    assert others == sorted(others, key=lambda each: each.value)
+    for other in others:
+        assert other.more >= -1e-9
+        counts = dict(solution.counts) | {(o, i, v): n - 1}
+        counts[o, other.site, other.variant] = counts.get((o, other.site, other.variant), 0) + 1
+        assert costs_of(problem, {k: c for k, c in counts.items() if c})["makespan"] == pytest.approx(other.value)
+
+
+@pytest.mark.parametrize(
+    ("what", "field", "value"),
+    [
+        ("uplink of edge-1 = 5 Mbit/s", "up", 625_000),
+        ("downlink of edge-1=2 MB/s", "down", 2e6),
+        ("latency of edge-1 = 40 ms", "latency_seconds", 0.04),
+        ("threads of edge-1 = 8", "threads", 8),
+    ],
+)
+def test_a_change_is_read_as_it_is_written(what, field, value):
+    problem = simulator.random_problem(3, 40, 2)
+    changed = explain.change(problem, what)
+    assert getattr(changed.sites[1], field) == pytest.approx(value)
+    assert changed.sites[0] == problem.sites[0]
+    assert changed.origins == problem.origins
+
+
+def test_speed_and_price_change_too():
+    problem = simulator.random_problem(3, 40, 2)
+    assert explain.change(problem, "speed of edge-1 = 500 rows/s").sites[1].variants[0].seconds_per_row == pytest.approx(1 / 500)
+    assert explain.change(problem, "price of cloud-0 = 1.5 /h").sites[0].prices.hour == 1.5
+    assert explain.change(problem, "price of cloud-0 = 0.09 /GB down").sites[0].prices.gb_down == 0.09
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("make it faster", SettingError, "write it as"),
+        ("colour of edge-1 = 5", SettingError, "nothing that can be changed"),
+        ("uplink of edge-1 = 5", SettingError, "needs a unit for uplink"),
+        ("uplink of edge-1 = 5 furlongs", SettingError, "needs a unit"),
+        ("uplink of edge-1 = 0 Mbit/s", SettingError, "above 0"),
+        ("uplink of edge-1 = 1e Mbit/s", SettingError, "is no number"),
+        ("threads of edge-1 = 1.5", SettingError, "whole number"),
+        ("uplink of edge-9 = 5 Mbit/s", UnknownName, "did you mean 'edge-"),
+    ],
+)
+def test_a_change_that_cannot_be_read_says_how_to_write_it(what, error, message):
+    with pytest.raises(error, match=message):
+        explain.change(simulator.random_problem(3, 40, 2), what)
+
+
+def test_sites_come_and_go():
+    problem = simulator.random_problem(5, 400, 2, resident=0.0)
+    fewer = explain.without(problem, "edge-3")
+    before, after = place(problem), place(fewer)
+    assert after.seconds >= before.lower_bound
+    assert all(i != "edge-3" for _, i, _ in after.counts)
+    again = explain.with_site(fewer, problem.sites[3])
+    assert place(again).seconds == pytest.approx(before.seconds, rel=0.01)
+    with pytest.raises(SettingError, match="already"):
+        explain.with_site(problem, problem.sites[3])
+    with pytest.raises(UnknownName):
+        explain.without(problem, "nobody")
+
+
+# --- balance ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=30))
+def test_jains_index_lies_between_one_nth_and_one(loads):
+    assert 1 / len(loads) * (1 - 1e-9) <= jain(loads) <= 1 + 1e-9
+    assert jain([7.0] * len(loads)) == pytest.approx(1)
+    assert jain([*([0.0] * (len(loads) - 1)), 3.0]) == pytest.approx(1 / len(loads))
+
+
+def test_the_factor_of_the_hospital_example():
+    """Ten devices of 1 TB, ten sub-tasks of 1 GB: 102.4, not the 0.1 that the article prints."""
+    assert load_factor(10, 2**40, 10, 2**30) == pytest.approx(102.4)
+    with pytest.raises(ValueError, match="positive"):
+        load_factor(10, 0, 10, 1)
+
+
+# --- the simulator ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_calm_world_the_simulation_takes_what_the_plan_says(seed):
+    problem = simulator.random_problem(30, 20_000, seed)
+    plan = place(problem)
+    outcome = simulator.simulate(problem, plan)
+    assert outcome.answered == 20_000 or outcome.answered == sum(o.shards for o in problem.origins)
+    assert outcome.seconds == pytest.approx(plan.seconds, rel=0.02)
+    assert outcome.seconds >= plan.lower_bound * (1 - 0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planning_again_helps_where_sites_die_and_nothing_is_lost_or_done_twice(seed):
+    problem = simulator.random_problem(30, 20_000, seed, resident=0.1)
+    plan = place(problem)
+    world = simulator.random_world(problem, seed, noise=0.4, deaths=0.2, within=plan.seconds)
+    total = sum(o.shards for o in problem.origins)
+    left = simulator.simulate(problem, plan, world)
+    again = simulator.simulate(problem, plan, world, simulator.replan, every=plan.seconds / 5, duplicate=True)
+    assert left.answered == again.answered == total
+    assert again.moved > 0
+    assert again.seconds <= left.seconds * 1.1  # each plan starts sites anew, which may be for nothing
+    assert again == simulator.simulate(problem, plan, world, simulator.replan, every=plan.seconds / 5, duplicate=True)
+
+
+def test_a_site_that_dies_for_good_loses_only_what_may_not_move():
+    problem = simulator.random_problem(6, 3000, 4, resident=0.0)
+    stuck = problem.origins[0].site
+    origins = tuple(dataclasses.replace(o, resident=o.site == stuck) for o in problem.origins)
+    problem = dataclasses.replace(problem, origins=origins)
+    plan = place(problem)
+    world = simulator.World(deaths=((plan.seconds / 3, stuck),))
+    outcome = simulator.simulate(problem, plan, world, simulator.replan)
+    assert 0 < outcome.lost < problem.origins[0].shards
+    assert outcome.seconds == float("inf")
+
+
+def test_a_site_that_joins_gets_work():
+    problem = simulator.random_problem(8, 5000, 3, resident=0.0)
+    fewer = explain.without(problem, "edge-7")
+    plan = place(fewer)
+    world = simulator.World(returns=((plan.seconds / 10, "edge-7"),))
+    joined = simulator.simulate(problem, plan, world, simulator.replan)
+    assert joined.moved > 0
+    assert joined.seconds <= simulator.simulate(problem, plan, world).seconds * 1.02
+
+
+# --- many shards and sites ----------------------------------------------------------------------------------
+
+
+def test_a_site_that_joins_many_moves_little_more_than_its_share(monkeypatch):
+    """Also where not every pair of shard and site is scored."""
+    monkeypatch.setattr(rendezvous, "SCORED", 1000)
+    shards = rendezvous.words([f"shard-{i}" for i in range(20_200)])
+    sites = rendezvous.words([f"site-{i:03d}" for i in range(101)])
+    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202))
+    after = rendezvous.assign_words(shards, sites, np.full(101, 200))
+    assert np.array_equal(np.bincount(before), np.full(100, 202))
+    assert np.array_equal(np.bincount(after), np.full(101, 200))
+    assert 200 <= (before != after).sum() <= 300
+
+
+def test_the_rule_of_the_run_is_in_the_registry():
+    assert "programme" in RULES.names()
+    problem = simulator.random_problem(4, 100, 0)
+    a = Arrays(problem)
+    solution = RULES.get("programme").place(problem)
+    assert evaluate(a, *rule.as_arrays(a, solution.counts)).seconds == pytest.approx(solution.seconds)
