@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-fuzz up down clean setup
+.PHONY: run test lint bench bench-data bench-plan bench-models bench-guarantee bench-fuzz up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -27,6 +27,9 @@ bench-models: setup          ## the two LeNets and a student: how small, at what
 
 bench-guarantee: setup       ## how often the cascade's bound is broken, of 200 drawn calibrations and thousands made up
 	$(BIN)/python -m benchmarks.guarantee
+
+bench-plan: setup            ## plan time up to 100,000 sites, distance from the bound, the simulator
+	$(BIN)/python -m benchmarks.plan
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz

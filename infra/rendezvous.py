@@ -5,7 +5,8 @@ Thaler, C. Ravishankar, Using name-based mappings to increase hit rates, 1998; w
 G. Schomaker, Weighted distributed hash tables, 2005). A site that is asked by more shards than its quota keeps those with
 the highest scores, and the others ask their next one: deferred acceptance (D. Gale, L. Shapley, 1962), whose
 answer is one and the same in any order. So a site keeps its shards from run to run, and a change of one site's share
-moves little more than what must move.
+moves little more than what must move. With exact quotas among very many sites a shard that moves may push on another, and
+that one a third; with `slack`, bounded load (V. Mirrokni, M. Thorup, M. Zadimoghaddam, 2018), the chains are short.
 
 Where shards times sites are too many to score, a shard asks a few candidates first: the owners of the slots
 that its own sequence of probes hits in a table in which a site has slots by its weight (as in SPOCA, A. Chawla et al.,
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 SCORED = 20_000_000  # pairs of shard and site; more are not all scored
-CANDIDATES = 24  # probes of a shard, where not all pairs are scored; about half of them hit a site
+CANDIDATES, PROBES = 32, 48  # sites that a shard asks first, where not all pairs are scored; probes to find them
+BLOCK = 50_000  # shards that are probed at once
 SLOTS = 8  # of the table for a site of mean weight; a power of two
 
 
-def assign(shards: Sequence[str], quotas: Mapping[str, int]) -> dict[str, str]:
-    """Shard to site, each site exactly its quota.
+def assign(shards: Sequence[str], quotas: Mapping[str, int], slack: float = 0.0) -> dict[str, str]:
+    """Shard to site, each site exactly its quota, or at most a little more.
 
     Args:
         shards: digests, each once.
         quotas: shards for each site; they add up to the number of shards.
+        slack: share of its quota that a site may have more: the load is bounded then, not exact, and fewer shards move.
 
     Raises:
         ValueError: they do not.
@@ -46,7 +49,7 @@ def assign(shards: Sequence[str], quotas: Mapping[str, int]) -> dict[str, str]:
     if len(names) == 1:
         return dict.fromkeys(shards, names[0])
     ordered = sorted(shards)
-    found = assign_words(words(ordered), words(names), np.array([quotas[name] for name in names], np.int64))
+    found = assign_words(words(ordered), words(names), np.array([quotas[name] for name in names], np.int64), slack)
     return {shard: names[site] for shard, site in zip(ordered, found.tolist(), strict=True)}
 
 
@@ -56,11 +59,11 @@ def words(names: Sequence[str]) -> Words:
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
-def assign_words(shards: Words, sites: Words, quotas: Ints) -> Ints:
+def assign_words(shards: Words, sites: Words, quotas: Ints, slack: float = 0.0) -> Ints:
     """Site of every shard (n,), as index; quotas (S,) above 0 that add up to n."""
     everyone = len(shards) * len(sites) <= SCORED
     placed = np.full(len(shards), -1, np.int64)
-    left = quotas.copy()
+    left = np.ceil(quotas * (1 + slack)).astype(np.int64)
     rest = np.arange(len(shards))
     while len(rest):
         open_sites = np.flatnonzero(left)
@@ -133,9 +136,10 @@ def _mixed(word: Words) -> Words:
 
 def _candidates(shards: Words, sites: Words, weights: Ints) -> Ints:
     """Sites (n, k) that each shard's probes hit first, as indexes, -1 for an empty slot; a site may stand twice."""
-    size = 1 << int(np.ceil(np.log2(SLOTS * len(sites))))
-    mean = 2.0 ** np.round(np.log2(weights.mean()))  # a power of two: it seldom changes when a site joins or leaves
-    tickets = np.maximum(1, np.rint(SLOTS * weights / mean)).astype(np.int64)
+    size = 1 << int(np.ceil(np.log2(4 * SLOTS * len(sites))))
+    # Weights count by powers of two here, so that a small change of all weights changes the slots of few sites.
+    powers = np.round(np.log2(weights)) - np.round(np.log2(weights.mean()))
+    tickets = np.maximum(1, SLOTS * 2.0**powers).astype(np.int64)
     tickets = np.minimum(tickets, size // 2)
     owner = np.repeat(np.arange(len(sites)), tickets)
     nth = (np.arange(len(owner)) - np.repeat(np.cumsum(tickets) - tickets, tickets)).astype(np.uint64)
@@ -144,9 +148,11 @@ def _candidates(shards: Words, sites: Words, weights: Ints) -> Ints:
     table = np.full(size, -1, np.int64)
     order = np.argsort(ticket, kind="stable")  # of several tickets for one slot the largest has it
     table[slot[order]] = owner[order]
-    probes = _mixed(shards[:, None] + np.arange(1, CANDIDATES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    asked = table[(probes & np.uint64(size - 1)).astype(np.int64)]
-    ranked = np.sort(asked, axis=1)
-    if len(ranked):
+    salt = np.arange(1, PROBES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    found = np.full((len(shards), CANDIDATES), -1, np.int64)
+    for start in range(0, len(shards), BLOCK):
+        asked = table[(_mixed(shards[start : start + BLOCK, None] + salt) & np.uint64(size - 1)).astype(np.int64)]
+        ranked = np.sort(asked, axis=1)
         ranked[:, 1:][ranked[:, 1:] == ranked[:, :-1]] = -1
-    return ranked
+        found[start : start + BLOCK] = -np.sort(-ranked, axis=1)[:, :CANDIDATES]
+    return found

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from data_catalog.errors import PlanError
-from infra.placement import PlaceOrigin, PlaceSite, Problem, Solution
+from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem, Solution
 from infra.placement.programme import place
 
 HELPED = 2000  # sites up to which an idle one looks for a straggler to help, and every death is planned for
@@ -87,7 +87,9 @@ class State:
     def arrival(self, name: str, origin: str) -> float:
         """Seconds until what still comes from that origin is there: its up-link and this down-link are shared evenly."""
         home, worker = self.workers.get(origin), self.workers[name]
-        sent = 0.0 if home is None or home.site.cloud else self.leaving[origin] * self.origins[origin].bytes / home.site.up
+        sent = (
+            0.0 if home is None or home.site.cloud else self.leaving[origin] * self.origins[origin].bytes / home.site.up
+        )
         received = sum(n * self.origins[o].bytes for (o, _), n in worker.coming.items()) / worker.site.down
         return max(sent, received)
 
@@ -150,7 +152,9 @@ def _as_seen(worker: Worker, busy: float) -> PlaceSite:
         replace(v, seconds_per_row=v.seconds_per_row / worker.factor, startup_seconds=cold * v.startup_seconds)
         for v in worker.site.variants
     )
-    return replace(worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds)
+    return replace(
+        worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds
+    )
 
 
 def _moves(loose: dict[str, list[tuple[str, str, int]]], solution: Solution) -> list[Move]:
@@ -181,7 +185,7 @@ def _moves(loose: dict[str, list[tuple[str, str, int]]], solution: Solution) -> 
 def simulate(
     problem: Problem,
     plan: Solution,
-    world: World = World(),  # noqa: B008 - frozen
+    world: World = World(),
     policy: Policy = stay,
     *,
     every: float = math.inf,
@@ -238,7 +242,9 @@ class _Run:
         if not worker.alive or not worker.waiting:
             return
         if not worker.warm:
-            startup = max(next(s for s in worker.site.variants if s.name == v).startup_seconds for _, v in worker.waiting)
+            startup = max(
+                next(s for s in worker.site.variants if s.name == v).startup_seconds for _, v in worker.waiting
+            )
             worker.free = now + worker.site.dispatch_seconds + startup + worker.site.busy_seconds
             worker.warm = True
         worker.free = max(worker.free, now)
@@ -331,7 +337,9 @@ class _Run:
             return
         for each in state.workers:
             self._settle(each)
-        late = max(sorted(state.workers), key=lambda n: state.remaining(n) if n != name and state.workers[n].waiting else 0.0)
+        late = max(
+            sorted(state.workers), key=lambda n: state.remaining(n) if n != name and state.workers[n].waiting else 0.0
+        )
         left = state.remaining(late)
         variant = state.workers[name].site.variants[0].name
         for (o, v), n in sorted(state.workers[late].waiting.items()):
@@ -412,15 +420,14 @@ def random_problem(
         escalation: share of rows that the edges send on.
         spread: the fastest edge's speed over the slowest's.
     """
-    from infra.placement import PlaceVariant
-
     rng = np.random.default_rng(seed)
     clouds = max(1, sites // 100)
     edges = sites - clouds
     speed = np.exp(rng.uniform(0, math.log(spread), sites)) * np.where(np.arange(sites) < clouds, 20.0, 1.0)
     up = 10 ** rng.uniform(5.5, 8, sites) * np.where(np.arange(sites) < clouds, 100.0, 1.0)
     startup = rng.uniform(0.1, 2, sites)
-    born = np.maximum(1, rng.multinomial(shards, _normal(rng.lognormal(0, 0.7, max(edges, 1)))))
+    weight = rng.lognormal(0, 0.7, max(edges, 1))
+    born = np.maximum(1, rng.multinomial(shards, weight / weight.sum()))
     stays = rng.random(max(edges, 1)) < resident
     made = tuple(
         PlaceSite(
@@ -440,7 +447,9 @@ def random_problem(
     return Problem(sites=made, origins=origins, record_bytes=250.0)
 
 
-def random_world(problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0) -> World:
+def random_world(
+    problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0
+) -> World:
     """What may happen: speeds off by a log-normal factor, some edges die within these seconds and half return.
 
     Args:
@@ -451,7 +460,10 @@ def random_world(problem: Problem, seed: int, *, noise: float = 0.2, deaths: flo
         within: seconds of the first part, about.
     """
     rng = np.random.default_rng(seed)
-    speed = {site.name: float(factor) for site, factor in zip(problem.sites, np.exp(rng.normal(0, noise, len(problem.sites))), strict=True)}
+    speed = {
+        site.name: float(factor)
+        for site, factor in zip(problem.sites, np.exp(rng.normal(0, noise, len(problem.sites))), strict=True)
+    }
     edges = [site.name for site in problem.sites if not site.cloud]
     dead = [name for name in edges if rng.random() < deaths]
     when = rng.uniform(0, within, len(dead))
@@ -461,7 +473,3 @@ def random_world(problem: Problem, seed: int, *, noise: float = 0.2, deaths: flo
         deaths=tuple(sorted((float(t), name) for t, name in zip(when, dead, strict=True))),
         returns=tuple(sorted((float(t), name) for t, name in zip(back, dead, strict=True))),
     )
-
-
-def _normal(weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return weights / weights.sum()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from infra.placement import Problem
+if TYPE_CHECKING:
+    from infra.placement import Problem
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -149,7 +151,7 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     escalated = rows * a.escalation[option]
 
     def by_site(where: Ints, what: Floats) -> Floats:
-        return np.bincount(where, what, sites)
+        return np.bincount(where, what, sites).astype(float)
 
     work = by_site(site, n * a.shard_seconds(origin, option))
     opened = np.bincount(option, n, len(a.site)) > 0

@@ -5,10 +5,13 @@ It is written over pairs, as `docs/planner.md` does; nothing is relaxed, so its 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from infra.placement._arrays import Arrays, Floats, Ints
+if TYPE_CHECKING:
+    from infra.placement._arrays import Arrays, Floats, Ints
 
 NODES = 2000  # of the branch and bound; a count, not a time: the answer must not depend on the machine
 TIE = 1e-7
@@ -43,10 +46,10 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
     low: list[float] = []
     high: list[float] = []
 
-    def add(least: float, most: float, *entries: tuple[object, object]) -> None:
+    def add(least: float, most: float, *entries: tuple[Any, Any]) -> None:
         row = np.zeros(width)
         for columns, values in entries:
-            row[columns] += values  # type: ignore[index]
+            row[columns] += values
         rows.append(row)
         low.append(least)
         high.append(most)

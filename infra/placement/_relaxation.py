@@ -12,13 +12,15 @@ n w / (H - F), and its start is charged by that share. It is tight where H is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from infra.placement._arrays import Arrays, Bools, Floats, Ints
+if TYPE_CHECKING:
+    from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
 TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing
@@ -148,7 +150,7 @@ def relax(
 
     equal = _Rows(width)
     equal.kind(
-        "origin", a.shards, (cols.kept_origin, np.arange(len(cols.kept_origin)), 1.0), (cols.givers, given, 1.0),
+        "origin", a.shards.astype(float), (cols.kept_origin, np.arange(len(cols.kept_origin)), 1.0), (cols.givers, given, 1.0),
         (np.arange(slack), n + g + np.arange(slack), 1.0),
     )  # fmt: skip
     in_class = a.rows[cols.givers] / cols.class_rows[cols.class_of]

@@ -107,9 +107,8 @@ def _targets(a: Arrays, now: Placed, entries: Ints) -> tuple[Ints, Ints]:
             keys.append(soon + (a.accuracy < a.problem.accuracy) * a.longest)
         everywhere = np.unique(np.concatenate([np.argpartition(key, TARGETS)[:TARGETS] for key in keys]))
     entry, target = (each.reshape(-1) for each in np.meshgrid(np.arange(len(entries)), everywhere, indexing="ij"))
-    found = [(entry, target)]
-    for near in (a.home[now.origin[entries]], a.site[now.option[entries]]):
-        found.append(_options_of(a, near))
+    near = (a.home[now.origin[entries]], a.site[now.option[entries]])
+    found = [(entry, target), *(_options_of(a, sites) for sites in near)]
     both = np.unique(np.concatenate([np.stack(each, 1) for each in found]), axis=0)
     return both[:, 0], both[:, 1]
 

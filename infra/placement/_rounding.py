@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from infra.placement._arrays import Arrays, Floats, Ints
-from infra.placement._relaxation import Columns, Relaxed
+if TYPE_CHECKING:
+    from infra.placement._arrays import Arrays, Floats, Ints
+    from infra.placement._relaxation import Columns, Relaxed
 
 
 def round_off(cols: Columns, relaxed: Relaxed) -> tuple[Ints, Ints, Ints]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,7 +70,10 @@ def as_arrays(a: Arrays, counts: dict[tuple[str, str, str], int]) -> tuple[np.nd
         PlanError: they name an origin, a site or a variant that the problem has not.
     """
     origins = {name: o for o, name in enumerate(a.origin_names)}
-    options = {(a.names[i], a.problem.sites[i].variants[v].name): m for m, (i, v) in enumerate(zip(a.site, a.variant, strict=True))}
+    options = {
+        (a.names[i], a.problem.sites[i].variants[v].name): m
+        for m, (i, v) in enumerate(zip(a.site, a.variant, strict=True))
+    }
     try:
         found = [(origins[o], options[i, v], n) for (o, i, v), n in counts.items()]
     except KeyError as error:
@@ -114,12 +118,14 @@ def _refuse(a: Arrays) -> None:
     for o in np.flatnonzero(a.resident & ~able[a.home])[:1]:
         name = a.origin_names[o]
         if a.home[o] < 0:
-            raise PlanError(f"the shards of {name} must stay there, but {name} is not among the sites; add it with --site")
+            raise PlanError(
+                f"the shards of {name} must stay there, but {name} is not among the sites; add it with --site"
+            )
         raise PlanError(f"the shards of {name} must stay there, but none of its variants fits its memory and disk")
 
 
 def _solve(a: Arrays) -> tuple[Placed | None, float]:
-    best, bound = _at_home(a), 0.0
+    best, bound = _start(a), 0.0
     if len(a.shards) * len(a.site) <= 4 * SMALL and len(exact.pairs(a)[0]) <= SMALL:
         found = exact.solve(a, _scale(a, best))
         if found is not None:
@@ -171,6 +177,19 @@ def _by_intervals(a: Arrays, cols: Columns, best: Placed | None) -> tuple[Placed
     return best, (best.value if best is not None else 0.0) if math.isinf(bound) else bound
 
 
+def _start(a: Arrays) -> Placed | None:
+    """A plan to begin with: under a cap on the makespan the soonest one, if that keeps all else, or all at home."""
+    p = a.problem
+    if p.objective != "makespan" and "makespan" in p.caps:
+        rivals: dict[Objective, float] = {name: cap for name, cap in p.caps.items() if name != "makespan"}
+        soonest, _ = _solve(Arrays(replace(p, objective="makespan", caps=rivals)))
+        if soonest is not None:
+            placed = judge(a, soonest.origin, soonest.option, soonest.count)
+            if placed.broken == 0:
+                return repair(a, placed)
+    return _at_home(a)
+
+
 def _at_home(a: Arrays) -> Placed | None:
     """Every shard at its origin, with the quickest variant there; others, all at the quickest site."""
     seconds = a.speed / a.threads[a.site]
@@ -219,12 +238,14 @@ def _by_tangents(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, 
     With the seconds given, the sites hang together by the pool alone, and HiGHS needs a tenth of the time.
     """
     a = cols.a
-    again = _cases(cols)[0] if len(_cases(cols)) == 1 else 0.0
+    cases = _cases(cols)
+    again = cases[0] or 0.0 if len(cases) == 1 else 0.0
     least = max(_least_seconds(a), float(a.busy.max(initial=0)))
     seconds = least * (1 + NEAR)
     left: Relaxed | None = None  # the last one with too few seconds, and the first one with enough:
     right = (seconds, again + seconds, 1.0)  # no value is below its own first part and what the cloud begins with
-    best, bound = None, 0.0
+    best: Relaxed | None = None
+    bound = 0.0
     for _ in range(TANGENTS):
         found = relax(cols, 0.0, horizon, scale, again=again, first=seconds)
         if found is None:
@@ -244,7 +265,7 @@ def _by_tangents(cols: Columns, horizon: float, scale: float) -> tuple[Relaxed, 
         if best.unplaced < 0.5 and best.value <= bound * (1 + CLOSE):
             break
         seconds *= 1 + NEAR
-    return best, bound
+    return None if best is None else (best, bound)
 
 
 def _least_seconds(a: Arrays) -> float:
@@ -314,4 +335,6 @@ def _why_not(a: Arrays, placed: Placed | None) -> str:
         f"; the nearest found takes {placed.costs.seconds:.3g} s, {placed.costs.bytes:.3g} bytes, "
         f"{placed.costs.money:.3g} money at {placed.costs.accuracy:.2%}"
     )  # fmt: skip
-    return f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"
+    return (
+        f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"
+    )

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_catalog.errors import PlanError
-from infra.placement import OBJECTIVES, PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem
+from infra.placement import OBJECTIVES, Objective, PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem
 from infra.placement.programme import costs_of, predict
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def check_no_placement_is_better_by_another_objective(rule: Rule) -> None:
 
     @FEW
     @given(problems(shards=3, priced=True), st.sampled_from(OBJECTIVES), st.sampled_from([0.0, 0.95]), st.data())
-    def best(problem: Problem, objective: str, floor: float, data: st.DataObject) -> None:
+    def best(problem: Problem, objective: Objective, floor: float, data: st.DataObject) -> None:
         caps = {}
         if data.draw(st.booleans()):
             rival = data.draw(st.sampled_from([name for name in OBJECTIVES if name != objective]))

@@ -31,7 +31,7 @@ def one_shard(problem, solution) -> float:
     return float((a.shard_seconds(o, m) / a.threads[a.site[m]]).max())
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_the_makespan_is_within_two_percent_and_a_shard_of_the_bound(seed):
     rng = np.random.default_rng(seed)
     sites, shards = int(rng.integers(2, 40)), int(10 ** rng.uniform(2, 5))
@@ -65,9 +65,11 @@ def test_the_relaxation_bounds_the_integer_optimum_from_below(problem, objective
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_objectives_caps_and_floor_at_scale(monkeypatch, objective):
     """Where whole numbers are not solved for, rows hold as well, and the bound is near; given seconds find the same."""
-    problem = _rich(120, 3)
+    problem = _rich(40, 3)
     free = place(dataclasses.replace(problem, accuracy=0.0))
-    problem = dataclasses.replace(problem, objective=objective, caps={} if objective == "makespan" else {"makespan": free.seconds * 1.5})
+    problem = dataclasses.replace(
+        problem, objective=objective, caps={} if objective == "makespan" else {"makespan": free.seconds * 1.5}
+    )
     solution = place(problem)
     require_sound(problem, solution)
     assert solution.gap < (0.02 if objective == "makespan" else 0.2)
@@ -100,7 +102,9 @@ def _rich(sites: int, seed: int):
 def test_largest_remainders_keep_the_sums(real, seed):
     group = np.random.default_rng(seed).integers(0, 3, len(real))
     group = np.unique(group, return_inverse=True)[1]
-    totals = np.array([round(sum(x for x, g in zip(real, group, strict=True) if g == k)) for k in range(group.max() + 1)])
+    totals = np.array(
+        [round(sum(x for x, g in zip(real, group, strict=True) if g == k)) for k in range(group.max() + 1)]
+    )
     whole = largest_remainders(np.array(real), group, totals)
     assert (whole >= 0).all()
     assert np.array_equal(np.bincount(group, whole), totals)
@@ -175,7 +179,9 @@ def test_a_change_is_read_as_it_is_written(what, field, value):
 
 def test_speed_and_price_change_too():
     problem = simulator.random_problem(3, 40, 2)
-    assert explain.change(problem, "speed of edge-1 = 500 rows/s").sites[1].variants[0].seconds_per_row == pytest.approx(1 / 500)
+    assert explain.change(problem, "speed of edge-1 = 500 rows/s").sites[1].variants[
+        0
+    ].seconds_per_row == pytest.approx(1 / 500)
     assert explain.change(problem, "price of cloud-0 = 1.5 /h").sites[0].prices.hour == 1.5
     assert explain.change(problem, "price of cloud-0 = 0.09 /GB down").sites[0].prices.gb_down == 0.09
 
@@ -286,11 +292,13 @@ def test_a_site_that_joins_many_moves_little_more_than_its_share(monkeypatch):
     monkeypatch.setattr(rendezvous, "SCORED", 1000)
     shards = rendezvous.words([f"shard-{i}" for i in range(20_200)])
     sites = rendezvous.words([f"site-{i:03d}" for i in range(101)])
-    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202))
-    after = rendezvous.assign_words(shards, sites, np.full(101, 200))
-    assert np.array_equal(np.bincount(before), np.full(100, 202))
-    assert np.array_equal(np.bincount(after), np.full(101, 200))
-    assert 200 <= (before != after).sum() <= 300
+    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202), 0.05)
+    after = rendezvous.assign_words(shards, sites, np.full(101, 200), 0.05)
+    assert np.bincount(before).max() <= 213
+    assert np.bincount(after).max() <= 210
+    assert 150 <= (before != after).sum() <= 300
+    exact = rendezvous.assign_words(shards, sites, np.full(101, 200))
+    assert np.array_equal(np.bincount(exact), np.full(101, 200))
 
 
 def test_the_rule_of_the_run_is_in_the_registry():
