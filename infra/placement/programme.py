@@ -146,7 +146,7 @@ def _by_intervals(a: Arrays, cols: Columns, best: Placed | None) -> tuple[Placed
     scale = _scale(a, best)
     waiting: list[tuple[float, int, float, float, float | None, Relaxed]] = []
     done = math.inf  # the least bound of intervals that are not split any more
-    left = int(np.clip(LOOKS // max(1, cols.counts), 4, 60))
+    left = int(np.clip(LOOKS // max(1, cols.counts), 4, 30))
 
     def look(low: float, high: float, again: float | None) -> None:
         nonlocal left
