@@ -14,7 +14,7 @@ from rich.table import Table
 from cloudedge.site_keys import opened
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StoreFull, UnknownName
-from infra import model_registry, retention
+from infra import model_registry, retention, rollout
 from infra.report import variant_chart
 from infra.settings import read_settings
 from infra.sites import host_name
@@ -64,7 +64,7 @@ def show(model: str, version: str, variant: str, *, as_json: bool) -> None:
     """Print a variant's card, or of a version its variants and what the groups of sites answer with and did before."""
     with opened() as (store, home):
         version, cards = _version(store, model, version)
-        logs = model_registry.pointers(store, model)
+        logs = rollout.pointers(store, model)
         if variant:
             card = model_registry.read_card(store, model, version, variant)
             page = home / "models" / model / f"{version}-{variant}.html"
@@ -114,7 +114,7 @@ def push(model: str, variant: str, version: str, group: str, catalog: Sequence[P
         card = model_registry.read_card(store, model, version, variant)
         group = group or card.tier
         _require_group(group, card, catalog)
-        entry = model_registry.push(store, card, group, _who())
+        entry = rollout.push(store, card, group, _who())
     _say(entry, as_json=as_json)
 
 
@@ -122,7 +122,7 @@ def rollback(model: str, group: str, *, as_json: bool) -> None:
     """Let a group of sites answer with what it did before the last push."""
     with opened() as (store, _):
         _require_model(store, model)
-        entry = model_registry.rollback(store, model, group, _who())
+        entry = rollout.rollback(store, model, group, _who())
     _say(entry, as_json=as_json)
 
 
@@ -187,8 +187,8 @@ def _require_group(group: str, card: VariantCard, catalog: Sequence[Path]) -> No
 
 def _told(store: Store, model: str) -> dict[str, Pointed]:
     """By group: what it answers with, if something was pushed."""
-    logs = model_registry.pointers(store, model)
-    return {group: told[-1] for group, log in logs.items() if (told := model_registry.standing(log))}
+    logs = rollout.pointers(store, model)
+    return {group: told[-1] for group, log in logs.items() if (told := rollout.standing(log))}
 
 
 def _compared(model: str, version: str, cards: Mapping[str, VariantCard]) -> Table:

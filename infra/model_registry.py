@@ -1,35 +1,30 @@
-"""The registry of models in the store: versions that never change, and what each group of sites answers with.
+"""The registry of models in the store: versions that never change.
 
 A version is a folder of variants that were made of the same training data, and so can work together in one run. A
 variant is published when its card is there; the card is written last and never written over. The model lies in the
 shelf form (`infra/shelf`) under a name with its digest, so two who publish at once tear nothing.
 
-What a group of sites answers with is the newest entry of a log (`Pointed`): entries are added and never changed. Two
-who add one at once both see it in the listing that follows their write, and whoever sees another's entry beside its
-own takes its own back and says so. That needs no more of the store than that a listing shows what was written before
-([ADR 11](../docs/adr/0011-model-registry.md)).
+`infra/rollout.py` says which sites answer with which variant ([ADR 11](../docs/adr/0011-model-registry.md)).
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from data_catalog.errors import BadInput, Conflict, CorruptObject, ObjectMissing, PlanError, UnknownName
-from data_catalog.nouns import Pointed, VariantCard
+from data_catalog.errors import Conflict, CorruptObject, ObjectMissing, PlanError, UnknownName
+from data_catalog.nouns import VariantCard
 from infra import cascade, keys, ledger, self_test, shards, shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_catalog.nouns import Profile, Site, Tier
     from infra.self_test import Golden
     from infra.storage import Store
 
@@ -144,6 +139,12 @@ def read_answers(store: Store, edge: VariantCard, cloud: VariantCard, split: str
         )
     names = ["record_id", "label", "edge", "edge_confidence", "cloud", "cloud_confidence"]
     return both.select(names).sort_by("record_id").combine_chunks()
+
+
+def judged_on(store: Store, card: VariantCard) -> list[str]:
+    """Ids of the validation rows that a variant was judged on, sorted."""
+    key = keys.answers(card.model, card.version, card.name, "validation")
+    return sorted(ledger.read_parquet(store.get(key), key)["record_id"].to_pylist())
 
 
 def find_card(store: Store, model: str, version: str, name: str) -> VariantCard | None:
@@ -299,170 +300,3 @@ def read_golden(store: Store, card: VariantCard) -> tuple[Golden, int]:
     if shards.digest(data) != card.golden_digest:
         raise CorruptObject(f"{key} is corrupt (its content has another digest than in its card); publish it again")
     return self_test.read(data, key), len(data)
-
-
-def pointers(store: Store, model: str) -> dict[str, list[Pointed]]:
-    """By group of sites: what its sites were told to answer with, oldest first.
-
-    Raises:
-        CorruptObject: an entry is something else.
-    """
-    logs: dict[str, dict[str, Pointed]] = {}
-    for key in store.keys(keys.pointers(model)):  # sorted, so of two of one serial the first stays
-        _, _, _, group, name = key.split("/")
-        try:
-            entry = Pointed.model_validate_json(store.get(key))
-        except ValueError as error:
-            raise CorruptObject(f"{key} is no entry of a group's log; delete that object") from error
-        logs.setdefault(group, {}).setdefault(name.partition("-")[0], entry)
-    return {group: list(log.values()) for group, log in logs.items()}
-
-
-def standing(log: Sequence[Pointed]) -> list[Pointed]:
-    """What a group answers with is the last of these, and a rollback takes that away; rollbacks themselves are gone."""
-    stack: list[Pointed] = []
-    for entry in log:
-        if not entry.back:
-            stack.append(entry)
-        elif stack:
-            stack.pop()
-    return stack
-
-
-def push(store: Store, card: VariantCard, group: str, by: str) -> Pointed:
-    """Let the sites of a group answer with a variant from their next run on.
-
-    Args:
-        store: where the registry is.
-        card: the variant.
-        group: of sites.
-        by: who says so.
-
-    Raises:
-        Conflict: another one changes what the group answers with, now.
-    """
-    log = pointers(store, card.model).get(group, [])
-    now = standing(log)[-1:]
-    if now and (now[0].version, now[0].variant, now[0].digest) == (card.version, card.name, card.digest):
-        return now[0]
-    if now and (old := find_card(store, card.model, now[0].version, now[0].variant)):
-        offer_delta(store, old, card)
-    return _add(store, log, Pointed(
-        model=card.model, group=group, serial=_next(log), version=card.version, variant=card.name, digest=card.digest,
-        by=by, at=time.time(),
-    ))  # fmt: skip
-
-
-def rollback(store: Store, model: str, group: str, by: str) -> Pointed:
-    """Let the sites of a group answer with what they did before the last push; of the first, with what the catalog trains.
-
-    Raises:
-        BadInput: nothing was pushed to the group that was not rolled back.
-        Conflict: as `push`.
-    """
-    log = pointers(store, model).get(group, [])
-    stack = standing(log)
-    if not stack:
-        raise BadInput(f"group {group} has nothing to go back from: it answers with what the catalog trains of {model}")
-    before = stack[-2] if len(stack) > 1 else None
-    return _add(store, log, Pointed(
-        model=model, group=group, serial=_next(log), version=before.version if before else "",
-        variant=before.variant if before else "", digest=before.digest if before else "", by=by, at=time.time(), back=True,
-    ))  # fmt: skip
-
-
-def _next(log: Sequence[Pointed]) -> int:
-    return log[-1].serial + 1 if log else 1
-
-
-def _add(store: Store, log: Sequence[Pointed], entry: Pointed) -> Pointed:
-    """Add an entry to a group's log, unless another one does so at the same time."""
-    key = keys.pointer(entry.model, entry.group, entry.serial, secrets.token_hex(4))
-    store.put(key, entry.model_dump_json(indent=1).encode())
-    folder = f"{key.rpartition('/')[0]}"
-    mine = key.rpartition("-")[0]
-    later = [k for k in store.keys(folder) if k != key and k.rpartition("-")[0] >= mine]
-    if later:
-        store.delete(key)
-        raise Conflict(
-            f"another one changes what group {entry.group} answers with for {entry.model} ({later[0]}); nothing was"
-            f" changed here: look at `cloudedge models show {entry.model}`, and try again"
-        )
-    return entry
-
-
-def pinned(store: Store, model: str, sites: Iterable[Site]) -> dict[str, Pointed]:
-    """By group of these sites: what it was told to answer with; a group that follows the catalog is not in it.
-
-    Raises:
-        PlanError: groups of one run were told variants of different versions.
-    """
-    groups = {site.group for site in sites}
-    found = {
-        group: stack[-1]
-        for group, log in pointers(store, model).items()
-        if group in groups and (stack := standing(log))
-    }
-    if len({entry.version for entry in found.values()}) > 1:
-        told = ", ".join(f"group {group} answers with {entry.version}" for group, entry in sorted(found.items()))
-        raise PlanError(
-            f"the sites of this run have different versions of model {model}: {told}; push a variant of one version to"
-            f" each group, or roll one back"
-        )
-    return found
-
-
-def fall_back(store: Store, card: VariantCard, profile: Profile) -> VariantCard | None:
-    """What a site answered with last, where that can stand in for a variant that it cannot run.
-
-    Args:
-        store: where the registry is.
-        card: of the variant that the site refused.
-        profile: of the site.
-
-    Returns:
-        The card of the last good variant, of whichever version: for the same records, with the same classes. None:
-        there is none.
-    """
-    version, _, name = profile.good.get(card.model, "").partition("/")
-    good = find_card(store, card.model, version, name) if name else None
-
-    def takes(one: VariantCard) -> tuple[object, ...]:
-        return (one.tier, one.shape, one.dtype, one.classes, one.preprocessing)
-
-    fits = good is not None and good.digest in profile.variants and takes(good) == takes(card)
-    return good if fits else None
-
-
-def resolve(
-    store: Store, model: str, base_cards: Mapping[Tier, VariantCard], sites: Sequence[Site]
-) -> dict[str, VariantCard]:
-    """By site: the variant that its group was told to answer with, else its tier's.
-
-    Args:
-        store: where the registry is.
-        model: of the run.
-        base_cards: by tier, those of the version that the run is of (see `pinned`).
-        sites: that take part.
-
-    Raises:
-        PlanError: a group was told a variant of another tier or version than the run's, or one that is not there.
-    """
-    told = pinned(store, model, sites)
-    version = base_cards["edge"].version
-    found: dict[str, VariantCard] = {}
-    for site in sites:
-        entry = told.get(site.group)
-        card = base_cards[site.tier] if not entry else find_card(store, model, entry.version, entry.variant)
-        where = f"group {site.group} answers with {entry.variant} of {model} {entry.version}" if entry else ""
-        remedy = f"push another variant, or `cloudedge models rollback {model} --group {site.group}`"
-        if card is None or (entry and card.digest != entry.digest):
-            raise PlanError(f"{where}, which is not published any more; {remedy}")
-        if card.tier != site.tier:
-            raise PlanError(
-                f"{where}, which is for the {card.tier}, and site {site.name} is of the {site.tier}; {remedy}"
-            )
-        if card.version != version:
-            raise PlanError(f"{where}, and the run is of version {version}; {remedy}")
-        found[site.name] = card
-    return found

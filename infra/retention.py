@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra import keys, model_registry, sites
+from infra import keys, model_registry, rollout, sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +40,8 @@ def examine(store: Store, model: str, keep: int = KEEP, history: int = HISTORY) 
         history: of each group: what it answered with before, as far back as this.
     """
     reasons: dict[str, list[str]] = {}
-    for group, log in model_registry.pointers(store, model).items():
-        told = model_registry.standing(log)
+    for group, log in rollout.pointers(store, model).items():
+        told = rollout.standing(log)
         for back, entry in enumerate(reversed(told[-history - 1 :])):
             reasons.setdefault(entry.version, []).append(f"group {group} {'answered' if back else 'answers'} with it")
     for key in store.keys("sites"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def read(data: bytes, key: str) -> Golden:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             golden = Golden(arrays["x"], arrays["logits"])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CorruptObject(f"{key} holds no golden rows; publish the variant again") from error
     if golden.logits.ndim != 2 or len(golden.x) != len(golden.logits) or not len(golden.x):
         raise CorruptObject(f"{key} has {golden.logits.shape} logits for {golden.x.shape} rows; publish it again")

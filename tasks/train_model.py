@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import CatalogError, ModelRefused, PlanError
 from data_catalog.nouns import Dataset, Model, Pointed, Site, Tier, VariantCard
-from infra import gate, keys, local_training, model_registry, originals, self_test, shards, sources, storage
+from infra import gate, keys, local_training, model_registry, originals, rollout, self_test, shards, sources, storage
 from infra.examples import load
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
@@ -71,8 +71,8 @@ def train_model(
         CatalogError, BadRecord: the training data is not what the catalog says.
     """
     store = storage.open_store(bucket)
-    if told := model_registry.pinned(store, model.name, sites):
-        return _told(store, model, dataset, *next(iter(told.items())))
+    if told := rollout.pinned(store, model.name, sites):
+        return _told(store, model, dataset, told)
     version = model_version(model, dataset, work)
     if cards := _published(store, model, version):
         gate.refuse_if_worse(cards["edge"], cards["cloud"], model.gate)
@@ -157,14 +157,17 @@ def _tables(
     }
 
 
-def _told(store: storage.Store, model: Model, dataset: Dataset, group: str, entry: Pointed) -> dict[Tier, VariantCard]:
-    """The tiers' own cards of a version that was pushed."""
+def _told(store: storage.Store, model: Model, dataset: Dataset, told: Mapping[str, Pointed]) -> dict[Tier, VariantCard]:
+    """The tiers' own cards of the version that was pushed; for a tier that has none of its own, what was pushed to it."""
+    group, entry = next(iter(told.items()))
+    inside = model_registry.cards(store, model.name, entry.version)
+    cards = {card.tier: card for pushed in told.values() if (card := inside.get(pushed.variant))}
+    cards |= {card.tier: card for name, card in inside.items() if name == card.tier}
     remedy = f"push another, or `cloudedge models rollback {model.name} --group {group}`"
-    cards = _published(store, model, entry.version)
-    if not cards:
+    if set(cards) != {"edge", "cloud"}:
         raise PlanError(
-            f"version {entry.version} of model {model.name}, which was pushed to group {group}, is not whole in the"
-            f" store; {remedy}"
+            f"version {entry.version} of model {model.name}, which was pushed to group {group}, has not a variant for"
+            f" each tier in the store; {remedy}"
         )
     if cards["edge"].preprocessing != sources.preprocessing_digest(dataset):
         raise PlanError(

@@ -8,10 +8,12 @@ import threading
 import numpy as np
 import pytest
 
+from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, Conflict, CorruptObject, ModelRefused, PlanError, UnknownName
-from data_catalog.nouns import Profile, Site, VariantCard
-from infra import keys, model_registry, retention, self_test, shards, sites
+from data_catalog.nouns import Profile, Site, VariantCard, VariantSpeed
+from infra import keys, ledger, model_registry, retention, rollout, self_test, shards, sites, sources
 from infra.runtimes import RUNTIMES
+from tasks.train_model import train_model
 
 pytestmark = pytest.mark.integration
 
@@ -122,27 +124,27 @@ def test_push_and_rollback(up_store, name):
     here = [site("edge-1"), site("edge-2", group="ships"), site("cloud", "cloud")]
 
     def told(group):
-        log = model_registry.pointers(up_store, name).get(group, [])
-        return [(entry.version, entry.variant) for entry in model_registry.standing(log)]
+        log = rollout.pointers(up_store, name).get(group, [])
+        return [(entry.version, entry.variant) for entry in rollout.standing(log)]
 
     with pytest.raises(BadInput, match="nothing to go back from"):
-        model_registry.rollback(up_store, name, "edge", "me")
-    assert model_registry.pinned(up_store, name, here) == {}
+        rollout.rollback(up_store, name, "edge", "me")
+    assert rollout.pinned(up_store, name, here) == {}
     for card in (old, new, new):  # pushed twice is pushed once
-        model_registry.push(up_store, card, "edge", "me")
+        rollout.push(up_store, card, "edge", "me")
     assert told("edge") == [("1", "edge"), ("2", "edge")]
     assert told("ships") == []
-    assert model_registry.pinned(up_store, name, here)["edge"].version == "2"
-    assert model_registry.pinned(up_store, name, here[1:]) == {}
-    back = model_registry.rollback(up_store, name, "edge", "you")
+    assert rollout.pinned(up_store, name, here)["edge"].version == "2"
+    assert rollout.pinned(up_store, name, here[1:]) == {}
+    back = rollout.rollback(up_store, name, "edge", "you")
     assert (back.version, back.by, back.back) == ("1", "you", True)
     assert told("edge") == [("1", "edge")]
-    model_registry.push(up_store, new, "edge", "me")
+    rollout.push(up_store, new, "edge", "me")
     assert told("edge") == [("1", "edge"), ("2", "edge")]
     for expected in ("1", ""):
-        assert model_registry.rollback(up_store, name, "edge", "me").version == expected
-    assert model_registry.pinned(up_store, name, here) == {}  # as the catalog says
-    assert len(model_registry.pointers(up_store, name)["edge"]) == 6  # and who did what when is known
+        assert rollout.rollback(up_store, name, "edge", "me").version == expected
+    assert rollout.pinned(up_store, name, here) == {}  # as the catalog says
+    assert len(rollout.pointers(up_store, name)["edge"]) == 6  # and who did what when is known
 
 
 def test_two_who_push_at_once(up_store, name):
@@ -154,7 +156,7 @@ def test_two_who_push_at_once(up_store, name):
     def go(card):
         together.wait()
         try:
-            done.append(model_registry.push(up_store, card, "edge", card.version))
+            done.append(rollout.push(up_store, card, "edge", card.version))
         except Conflict:
             refused.append(card)
 
@@ -164,7 +166,7 @@ def test_two_who_push_at_once(up_store, name):
     for thread in threads:
         thread.join()
     assert len(done) + len(refused) == len(cards)
-    log = model_registry.pointers(up_store, name).get("edge", [])
+    log = rollout.pointers(up_store, name).get("edge", [])
     assert sorted(log, key=lambda e: e.serial) == sorted(done, key=lambda e: e.serial)
 
 
@@ -175,23 +177,23 @@ def test_resolve(up_store, name):
     where = [site("edge-1"), site("edge-2", group="ships"), site("cloud", "cloud")]
 
     def resolved(**more):
-        return {key: card.name for key, card in model_registry.resolve(up_store, name, base, where, **more).items()}
+        return {key: card.name for key, card in rollout.resolve(up_store, name, base, where, **more).items()}
 
     assert resolved() == {"edge-1": "edge", "edge-2": "edge", "cloud": "cloud"}
-    model_registry.push(up_store, small, "ships", "me")
+    rollout.push(up_store, small, "ships", "me")
     assert resolved() == {"edge-1": "edge", "edge-2": "small", "cloud": "cloud"}
-    model_registry.push(up_store, other, "edge", "me")
+    rollout.push(up_store, other, "edge", "me")
     with pytest.raises(PlanError, match=r"different versions .*group edge answers with 2, group ships answers with 1"):
         resolved()
-    model_registry.rollback(up_store, name, "ships", "me")
+    rollout.rollback(up_store, name, "ships", "me")
     with pytest.raises(PlanError, match="the run is of version 1"):
         resolved()
-    model_registry.rollback(up_store, name, "edge", "me")
-    model_registry.push(up_store, small, "cloud", "me")
+    rollout.rollback(up_store, name, "edge", "me")
+    rollout.push(up_store, small, "cloud", "me")
     with pytest.raises(PlanError, match="is for the edge, and site cloud is of the cloud"):
         resolved()
-    model_registry.rollback(up_store, name, "cloud", "me")
-    model_registry.push(up_store, small, "edge", "me")
+    rollout.rollback(up_store, name, "cloud", "me")
+    rollout.push(up_store, small, "edge", "me")
     up_store.delete(keys.variant(name, "1", "small", "card.json"))
     with pytest.raises(PlanError, match=f"not published any more.*models rollback {name} --group edge"):
         resolved()
@@ -200,7 +202,7 @@ def test_resolve(up_store, name):
 def test_retention(up_store, name):
     cards = {v: variant(up_store, name, v, seed=int(v)) for v in ("1", "2", "3", "4", "5")}
     for v in ("1", "2", "3"):
-        model_registry.push(up_store, cards[v], "edge", "me")
+        rollout.push(up_store, cards[v], "edge", "me")
 
     def kept(*limits):
         return [known.version for known in retention.examine(up_store, name, *limits) if known.reasons]
@@ -208,12 +210,9 @@ def test_retention(up_store, name):
     assert kept(1, 0) == ["5", "3"]
     assert kept(1, 1) == ["5", "3", "2"]
     assert kept(2, 9) == ["5", "4", "3", "2", "1"]
-    model_registry.rollback(up_store, name, "edge", "me")
+    rollout.rollback(up_store, name, "edge", "me")
     assert kept(1, 0) == ["5", "2"]
-    profile = Profile(
-        site=f"at-{name}"[:60], host="", cores=1, memory_bytes=1, disk_free_bytes=1, up_bytes_per_second=1,
-        down_bytes_per_second=1, latency_seconds=0, dispatch_seconds=0, good={name: "4/edge"},
-    )  # fmt: skip
+    profile = profile_of(f"at-{name}"[:60], good={name: "4/edge"})
     up_store.put(keys.profile(profile.site), profile.model_dump_json().encode())
     assert kept(1, 0) == ["5", "4", "2"]
     going = [known.version for known in retention.examine(up_store, name, 1, 0) if not known.reasons]
@@ -221,6 +220,36 @@ def test_retention(up_store, name):
     assert list(model_registry.versions(up_store, name)) == ["5", "4", "2"]
     assert not [key for v in going for key in up_store.keys(keys.model_version(name, v))]
     up_store.delete(keys.profile(profile.site))
+
+
+def profile_of(name: str, **more) -> Profile:
+    return Profile(
+        site=name, host="", cores=1, memory_bytes=1, disk_free_bytes=1, up_bytes_per_second=1, down_bytes_per_second=1,
+        latency_seconds=0, dispatch_seconds=0, **more,
+    )  # fmt: skip
+
+
+def test_what_a_site_falls_back_to(up_store, name):
+    old, new = variant(up_store, name, "1"), variant(up_store, name, "2", seed=2)
+    other = variant(up_store, name, "3", seed=3, preprocessing="another")
+    fast = {
+        "variants": {card.digest: VariantSpeed(rows_per_second=1, batch=1, startup_seconds=0) for card in (old, other)}
+    }
+
+    def found(**more):
+        return rollout.fall_back(up_store, new, profile_of("edge-1", **more))
+
+    assert found(good={name: "1/edge"}, **fast) == old
+    assert found(**fast) is None  # it has never answered
+    assert found(good={name: "1/edge"}) is None  # nor was measured
+    assert found(good={name: "3/edge"}, **fast) is None  # it takes other records
+    assert found(good={name: "7/edge"}, **fast) is None  # it was removed
+    key = keys.answers(name, "1", "edge", "validation")
+    ids = np.array(["s/000000001"])
+    up_store.put(
+        key, ledger.parquet(model_registry.answer_table(ids, np.zeros(1, int), np.zeros((1, 3), np.float32), 1.0))
+    )
+    assert found(good={name: "1/edge"}, **fast) is None  # it was judged on other rows
 
 
 def test_a_site_fetches_tests_and_keeps(up_store, name, tmp_path):
@@ -265,9 +294,30 @@ def test_a_delta_is_used_where_it_is_smaller(up_store, name, tmp_path):
     assert crossed - golden < near.stored_bytes / 2
     golden = len(up_store.get(keys.variant(name, "3", "far", "golden.npz")))
     assert sites.cached_model(up_store, far, tmp_path) == (weights(3), far.stored_bytes + golden)
-    model_registry.push(up_store, old, "edge", "me")
-    model_registry.push(up_store, far, "edge", "me")  # from what the group answered with
+    rollout.push(up_store, old, "edge", "me")
+    rollout.push(up_store, far, "edge", "me")  # from what the group answered with
     assert up_store.exists(keys.variant(name, "3", "far", "deltas", old.digest))
     for path in (tmp_path / "models").iterdir():  # of a damaged old one no delta is made use of
         path.write_bytes(b"damaged")
     assert sites.cached_model(up_store, near, tmp_path)[0] == model
+
+
+def test_a_run_is_of_the_version_that_was_pushed(up_store, name, tmp_path):
+    """Nothing is trained for it; a tier without a variant of its own has the one that was pushed."""
+    model = Catalog().model("digits").model_copy(update={"name": name})
+    dataset = Catalog().dataset("mnist-5k")
+    where = [site("edge-1"), site("cloud", "cloud")]
+    same = {"preprocessing": sources.preprocessing_digest(dataset)}
+    cloud = variant(up_store, name, "1", "cloud", 2, **same)
+    small = variant(up_store, name, "1", name="small", **same)
+    rollout.push(up_store, small, "edge", "me")
+    assert train_model(model, dataset, tmp_path, up_store.bucket, where) == {"edge": small, "cloud": cloud}
+    edge = variant(up_store, name, "1", seed=3, **same)
+    assert train_model(model, dataset, tmp_path, up_store.bucket, where) == {"edge": edge, "cloud": cloud}
+    for version, more, says in (("2", same, "not a variant for each tier"), ("3", {}, "other transforms")):
+        pushed = variant(up_store, name, version, seed=4, name="small", **more)
+        if version == "3":
+            variant(up_store, name, version, "cloud", 5)
+        rollout.push(up_store, pushed, "edge", "me")
+        with pytest.raises(PlanError, match=f"{says}.*models rollback {name} --group edge"):
+            train_model(model, dataset, tmp_path, up_store.bucket, where)
