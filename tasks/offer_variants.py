@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import Site, Tier, VariantCard
-from infra import choice, model_registry, storage
+from infra import choice, model_registry, rollout, storage
 from infra.runtimes import RUNTIMES
 
 
@@ -29,7 +29,7 @@ def offer_variants(
     """
     store = storage.open_store(bucket)
     own = cards["edge"]
-    told = model_registry.resolve(store, own.model, cards, sites)
+    told = rollout.resolve(store, own.model, cards, sites)
     published = list(model_registry.cards(store, own.model, own.version).values())
     offered = {}
     for site in sites:
