@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data_catalog.catalog import Catalog
@@ -158,6 +159,9 @@ def show_report(report: Report, page: Path) -> None:
     console.print(
         f"bytes     {report.wan_bytes:,} over the links ({report.predicted_wan_bytes:,} predicted); raw {report.raw_bytes:,}"
     )
+    for site in report.sites:
+        if site.fallback:
+            console.print(f"[yellow]fallback[/]  {site.name} {escape(site.fallback)}", soft_wrap=True)
     inferred = f"{report.actual_seconds:.2f} for inference ({report.predicted_seconds:.2f} predicted)"
     console.print(f"seconds   {report.total_seconds:.1f} in all, {inferred}")
     console.print(f"report    {page}", soft_wrap=True)

@@ -457,6 +457,7 @@ class Plan(Noun):
     predicted_site_seconds: dict[str, float]
     predicted_wan_bytes: int
     reasons: dict[str, str]  # by site
+    fallbacks: dict[str, str] = Field(default_factory=dict)  # by site: why it answers with an earlier variant
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
     budget: EscalationBudget | None = None  # of the escalations
 
@@ -504,6 +505,7 @@ class WorkOrder(Noun):
     threads: int
     shards: tuple[OrderedShard, ...]
     escalation: EscalationOrder | None = None
+    fallback: str = ""  # why it answers with an earlier variant than it was told to
 
 
 class Escalated(Noun):
@@ -545,6 +547,8 @@ class Receipt(Noun):
     order_id: str
     site: Name
     tier: Tier
+    variant: str = ""  # digest of what answered, and
+    fallback: str = ""  # why it was an earlier one than the site was told to use
     started: float
     finished: float
     shards: int
@@ -591,6 +595,7 @@ class SiteReport(Noun):
     reason: str
     variant: str = ""  # digest of what it answers with, and
     runtime: str = ""  # what executes that
+    fallback: str = ""  # why it answers with an earlier variant than it was told to
     threshold: float | None = None  # under which its rows escalate; None in the cloud
     drift: Drift | None = None  # None: there was nothing to compare
 

@@ -132,11 +132,11 @@ def _run(
     with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
         offered = offer_variants_task(cards, where, bucket)
         profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
-        chosen, profiles = choose_variants_task(cards, where, offered, profiles, bucket)
+        chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
 
     with watch.stage("plan"):
         plan = plan_placement_task(
-            run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket, confidence, budget
+            run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket, confidence, budget, fallbacks
         )
         publish_plan_task(plan)
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from data_catalog.errors import PlanError
 from data_catalog.nouns import Profile, Site, Tier, VariantCard
-from infra import choice, keys, storage
+from infra import choice, keys, rollout, storage
 
 
 def choose_variants(
@@ -17,8 +18,11 @@ def choose_variants(
     offered: Mapping[str, tuple[VariantCard, ...]],
     profiles: Sequence[Profile],
     bucket: str,
-) -> tuple[dict[str, VariantCard], list[Profile]]:
-    """By site, the variant that it answers with; and the profiles, of which those that changed are stored.
+) -> tuple[dict[str, VariantCard], list[Profile], dict[str, str]]:
+    """By site, the variant that it answers with; the profiles, of which those that changed are stored; who fell back.
+
+    A site that can run nothing of what it was offered, because it fails its self-test there say, answers with the
+    variant that it answered with last, if it has one. That is decided here, before any work is named by a variant.
 
     Args:
         cards: the tiers' own variants.
@@ -28,18 +32,46 @@ def choose_variants(
         bucket: of the store.
 
     Raises:
-        PlanError: a site could load none of what it was offered; names site and runtime.
+        PlanError: a site could load none of what it was offered, and has no earlier one; names site and runtime.
     """
-    chosen, known = {}, []
+    store = storage.open_store(bucket)
+    chosen: dict[str, VariantCard] = {}
+    known: list[Profile] = []
+    fallbacks: dict[str, str] = {}
     for site, profile in zip(sites, profiles, strict=True):
         own = cards[site.tier]
-        card = choice.choose(site, offered[site.name], profile, own)
-        if profile.chosen.get(own.version) != card.digest:
-            profile = profile.model_copy(update={"chosen": profile.chosen | {own.version: card.digest}})
-            storage.open_store(bucket).put(keys.profile(site.name), profile.model_dump_json(indent=2).encode())
+        try:
+            card = choice.choose(site, offered[site.name], profile, own)
+        except PlanError:
+            good = _last_good(store, site, offered[site.name][0], profile)
+            if not good:
+                raise
+            card, fallbacks[site.name] = good
+        changes = {
+            "chosen": profile.chosen | {own.version: card.digest},
+            "good": profile.good | {own.model: f"{card.version}/{card.name}"},
+        }
+        if (profile.chosen, profile.good) != (changes["chosen"], changes["good"]):
+            profile = profile.model_copy(update=changes)
+            store.put(keys.profile(site.name), profile.model_dump_json(indent=2).encode())
         chosen[site.name] = card
         known.append(profile)
-    return chosen, known
+    return chosen, known, fallbacks
+
+
+def _last_good(
+    store: storage.Store, site: Site, refused: VariantCard, profile: Profile
+) -> tuple[VariantCard, str] | None:
+    """What a site answered with last, and why it does so again; None if it can not."""
+    good = rollout.fall_back(store, refused, profile)
+    runtime = profile.variants[good.digest].runtime or good.runtime if good else ""
+    if good is None or (site.runtime and site.runtime != runtime):
+        return None
+    why = (
+        f"fell back to variant {good.name} of version {good.version}, the last good one:"
+        f" {choice.refusal(profile, refused)}"
+    )
+    return good.model_copy(update={"runtime": runtime}), why
 
 
 choose_variants_task = task(name="choose variants", cache_policy=NO_CACHE)(choose_variants)

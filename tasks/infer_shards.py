@@ -138,6 +138,8 @@ def _receipt(
         order_id=order.order_id,
         site=order.site,
         tier=order.tier,
+        variant=order.card.digest,
+        fallback=order.fallback,
         started=started,
         finished=time.time(),
         shards=len(order.shards),

@@ -50,6 +50,7 @@ def plan_placement(
     bucket: str,
     confidence: float = 0.95,
     budget: EscalationBudget | None = None,
+    fallbacks: Mapping[str, str] | None = None,
 ) -> Plan:
     """Make the plan of a run and store it with the edges' and the cloud's first work orders.
 
@@ -65,6 +66,7 @@ def plan_placement(
         bucket: of the store.
         confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
         budget: of the escalations; None: no limit.
+        fallbacks: by site: why it answers with an earlier variant than it was told to.
 
     Raises:
         BadInput: there are too few validation rows for the bound.
@@ -118,7 +120,7 @@ def plan_placement(
         run_id=run_id,
         dataset=dataset.name,
         model=variants["edge"].model,
-        version=variants["edge"].version,
+        version=cards["edge"].version,
         preprocessing=preprocessing,
         created=time.time(),
         cascade=standard,
@@ -132,6 +134,7 @@ def plan_placement(
         predicted_site_seconds=_site_seconds(solution, known.values()),
         predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, cascades, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
+        fallbacks=dict(fallbacks or {}),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
     )
@@ -263,6 +266,7 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
             for p in plan.placements if p.site == site.name
         ),
         escalation=escalation if site.tier == "edge" else None,
+        fallback=plan.fallbacks.get(site.name, ""),
     )  # fmt: skip
 
 

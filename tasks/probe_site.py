@@ -52,7 +52,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
     for card in cards:
         try:
             model, crossed = sites.cached_model(store, card, folder)
-            used_bytes += crossed
+            used_bytes += crossed or sites.examine(store, card, model)  # what it just fetched it has examined
             speeds[card.digest] = measure_speed(card, model, min(site.threads, sites.core_count()))
         except ModelRefused as error:
             refused[choice.tried(card)] = str(error)
@@ -70,6 +70,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         variants=speeds,
         refused=refused,
         chosen=before.chosen if before else {},
+        good=before.good if before else {},
         runtime_versions={name: RUNTIMES.get(name).version() for name in sorted({card.runtime for card in cards})},
         measured_at=time.time(),
         probe_seconds=time.time() - begun,

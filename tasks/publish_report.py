@@ -36,6 +36,7 @@ def publish_report(report: Report) -> None:
         f"| {s.name} | {s.tier} | {s.variant[:12]} on {s.runtime} | {s.shards} | {s.rows} | {s.seconds:.2f} | {s.predicted_seconds:.2f} | {s.wan_bytes:,} |"
         for s in report.sites
     ]
+    lines += [f"\n{s.name} {s.fallback}" for s in report.sites if s.fallback]
     lines += ["", f"Over the links: {report.wan_bytes:,} bytes; sending all rows raw: {report.raw_bytes:,}."]
     create_markdown_artifact("\n".join(lines), key="report", description=f"Report of {report.run_id}")
     svg = charts.timeline(report.spans).encode()

@@ -138,6 +138,7 @@ def _site_line(site: Site, plan: Plan, receipts: Sequence[Receipt], sent: int, d
         reason=plan.reasons.get(site.name, ""),
         variant=plan.cards[site.name].digest,
         runtime=plan.cards[site.name].runtime,
+        fallback=next((receipt.fallback for receipt in mine if receipt.fallback), plan.fallbacks.get(site.name, "")),
         threshold=plan.cascades[plan.cards[site.name].digest].threshold if site.tier == "edge" else None,
         drift=drifted,
     )

@@ -7,6 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from data_catalog.nouns import Receipt
+from infra import keys, ledger, model_registry, self_test
+
 pytestmark = pytest.mark.e2e
 
 
@@ -70,3 +73,46 @@ def test_what_is_wrong_is_one_line(up_home, version, arguments, says):
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
+
+
+@pytest.fixture
+def broken(up_home, up_store, version):
+    """A variant beside the edge's that answers here otherwise than where it was published, pushed to the edges."""
+    card = model_registry.read_card(up_store, "quick", version, "edge")
+    golden, _ = model_registry.read_golden(up_store, card)
+    answers = {}
+    for split in ("validation", "test"):
+        key = keys.answers("quick", version, "edge", split)
+        answers[split] = ledger.read_parquet(up_store.get(key), key)
+    model = model_registry.read_model(up_store, card) + bytes(16)  # another file, and as good
+    named = card.model_copy(update={"name": "broken"})
+    wrong = self_test.Golden(golden.x, -golden.logits)
+    published = model_registry.publish(up_store, named, model, wrong, answers)
+    said(up_home, "push", "quick", "broken", "--version", version)
+    yield published
+    said(up_home, "rollback", "quick")
+    for key in up_store.keys(keys.variant("quick", version, "broken")):
+        up_store.delete(key)
+
+
+def test_a_site_falls_back_to_the_last_good_variant(up_home, up_store, version, broken):
+    before = up_home.run(
+        "--model", "quick", "--site", "edge-1", "--site", "edge-2", "--site", "edge-3", "--site", "cloud"
+    )
+    good = before["variants"]["edge"]["digest"]
+    assert good != broken.digest
+    assert before["computed_results"] == 0  # its answers have the names that they had
+    for site in before["sites"]:
+        if site["tier"] == "edge":
+            assert site["variant"] == good
+            assert "fell back to variant edge" in site["fallback"]
+            assert "failed its self-test here on litert: another class for" in site["fallback"]
+            receipt = Receipt.model_validate_json(
+                up_store.get(keys.run(before["run_id"], "receipts", f"{site['name']}.json"))
+            )
+            assert (receipt.variant, receipt.fallback) == (good, site["fallback"])
+        else:
+            assert site["fallback"] == ""
+    page = (up_home.path / "runs" / before["run_id"] / "report.html").read_text()
+    assert "the last good one" in page
+    assert not list((up_home.path / "sites").glob(f"*/models/{broken.digest}"))

