@@ -16,6 +16,7 @@ from infra.placement._rounding import merged
 
 ENTRIES, TARGETS, TRIES = 8, 64, 6  # pairs and options looked at for one cause; moves evaluated in full, for one step
 WORK = 1_000_000  # pairs and options of a problem times steps, at most
+LEAST_CAP = 1e-9  # that an excess is a share of
 SLACK = 1e-6  # share of a row that it may be broken by: what solvers leave
 
 
@@ -37,7 +38,7 @@ def judge(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Placed:
     stored = np.where(a.disk > 0, costs.disk / np.maximum(a.disk, 1e-300), costs.disk)
     over = np.maximum(0.0, stored - 1)[np.isfinite(a.disk)].sum()
     short = max(0.0, a.problem.accuracy - costs.accuracy)
-    caps = sum(max(0.0, costs.of(name) / max(cap, 1e-300) - 1) for name, cap in a.problem.caps.items())
+    caps = sum(max(0.0, costs.of(name) / max(cap, LEAST_CAP) - 1) for name, cap in a.problem.caps.items())
     broken = float(over + short + caps)
     value = costs.of(a.problem.objective)
     return Placed(origin, option, count, costs, 0.0 if broken <= SLACK else broken, value)
@@ -202,5 +203,5 @@ def _estimate(a: Arrays, now: Placed, entry: Ints, size: Ints, target: Ints) -> 
     broken = np.maximum(0.0, p.accuracy - costs.accuracy - gain) + overflow / np.maximum(1.0, np.abs(a.disk[to]))
     values = {"makespan": makespan, "bytes": traffic, "money": money}
     for name, cap in p.caps.items():
-        broken += np.maximum(0.0, values[name] / max(cap, 1e-300) - 1)
+        broken += np.maximum(0.0, values[name] / max(cap, LEAST_CAP) - 1)
     return broken, values[p.objective]
