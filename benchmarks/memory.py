@@ -28,7 +28,7 @@ from infra import keys, sources
 from infra.settings import read_settings
 from infra.storage import open_store
 
-LIMIT = 512 << 20
+LIMIT = 640 << 20
 ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 SHAPE = (64, 64, 1)
 BLOCK = 4096
