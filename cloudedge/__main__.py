@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # as shells count: 128 + SIGINT
 
 
+with_catalog = click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder with datasets/, models/ and sites/; repeat it.",
+)
+with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cloudedge")
 def cli() -> None:
@@ -49,12 +58,7 @@ def cli() -> None:
     metavar="AMOUNT",
     help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
 )
-@click.option(
-    "--catalog",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A folder with datasets/, models/ and sites/; repeat it.",
-)
+@with_catalog
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
 def run(
     dataset: str,
@@ -97,12 +101,7 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option(
-    "--catalog",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A folder with datasets/, models/ and sites/; repeat it.",
-)
+@with_catalog
 def catalog(catalog: tuple[Path, ...]) -> None:
     """List the datasets, models and sites that a run can name."""
     from cloudedge.terminal import show_catalog
@@ -113,14 +112,9 @@ def catalog(catalog: tuple[Path, ...]) -> None:
 @cli.command()
 @click.option("--dataset", default="mnist-5k", show_default=True, help="A dataset of the catalog.")
 @click.option("--source", default="", help="One of its sources.  [default: the first]")
-@click.option(
-    "--catalog",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A folder with datasets/, models/ and sites/; repeat it.",
-)
+@with_catalog
 @click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path | None, as_json: bool) -> None:
     """Try every codec on a real shard, and say which is the right one for which link."""
     from cloudedge.comparison import compare
@@ -150,12 +144,7 @@ def codecs(dataset: str, source: str, catalog: tuple[Path, ...], picture: Path |
     "--wait", default=600.0, show_default=True, type=click.FloatRange(0, min_open=True),
     help="Seconds that a round waits for a site.",
 )  # fmt: skip
-@click.option(
-    "--catalog",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A folder with datasets/, models/ and sites/; repeat it.",
-)
+@with_catalog
 @click.option("--json", "as_json", is_flag=True, help="Print the report, and nothing else, on standard output.")
 def federate(
     dataset: str, model: str, sites: tuple[str, ...], rounds: int, average: str, epochs: int, start: str, quorum: int,
@@ -207,7 +196,7 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("model", default="")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def list_models(model: str, as_json: bool) -> None:
     """Show the published versions of MODEL, or of all, and who answers with them."""
     from cloudedge import models
@@ -219,7 +208,7 @@ def list_models(model: str, as_json: bool) -> None:
 @click.argument("model")
 @click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
 @click.option("--variant", default="", help="Show this variant's card, and write its page.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def show_model(model: str, version: str, variant: str, as_json: bool) -> None:
     """Show a version of MODEL, and what each group of sites answers with and did before."""
     from cloudedge import models
@@ -231,7 +220,7 @@ def show_model(model: str, version: str, variant: str, as_json: bool) -> None:
 @click.argument("model")
 @click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
 @click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def compare_variants(model: str, version: str, picture: Path | None, as_json: bool) -> None:
     """Compare the variants of MODEL: bytes, accuracy, speed, as a table and a picture."""
     from cloudedge import models
@@ -244,13 +233,8 @@ def compare_variants(model: str, version: str, picture: Path | None, as_json: bo
 @click.argument("variant")
 @click.option("--version", default="", help="The beginning of a version.  [default: the newest]")
 @click.option("--group", default="", help="Of sites.  [default: the variant's tier]")
-@click.option(
-    "--catalog",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A folder with datasets/, models/ and sites/; repeat it.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_catalog
+@with_json
 def push_variant(model: str, variant: str, version: str, group: str, catalog: tuple[Path, ...], as_json: bool) -> None:
     """Let a group of sites answer with VARIANT of MODEL from their next run on."""
     from cloudedge import models
@@ -261,7 +245,7 @@ def push_variant(model: str, variant: str, version: str, group: str, catalog: tu
 @models.command("rollback")
 @click.argument("model")
 @click.option("--group", default="edge", show_default=True, help="Of sites.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def rollback_variant(model: str, group: str, as_json: bool) -> None:
     """Let a group of sites answer with what it did before the last push."""
     from cloudedge import models
@@ -277,7 +261,7 @@ def rollback_variant(model: str, group: str, as_json: bool) -> None:
     help="Of what each group answered with before, how much stays.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Delete; without it only say what would go.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+@with_json
 def prune_versions(model: str, keep: int, history: int, yes: bool, as_json: bool) -> None:
     """Delete versions of MODEL that no group of sites needs."""
     from cloudedge import models

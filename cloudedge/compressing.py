@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cloudedge import running, terminal
+from cloudedge import running
 from data_catalog.catalog import Catalog
-from infra import settings
 from infra.originals import is_file
-from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,10 +33,7 @@ def compress(model: str, parameters: Mapping[str, Any], catalog: Sequence[Path],
     Raises:
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
-    if catalog:
-        folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
-        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
-    found = settings.read_settings()
+    found = running.with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     for recipe in parameters["recipes"]:
         entries.recipe(recipe, "--recipe")
@@ -47,13 +41,10 @@ def compress(model: str, parameters: Mapping[str, Any], catalog: Sequence[Path],
         entries.dataset(parameters["dataset"], "--dataset")
     if not is_file(model):
         entries.model(model, "MODEL")
-    servers.prepare_home(found.home)
-    with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
-        show("starting the store and Prefect")
-        with using_stack(found, meanwhile=_load_flow):
-            from flows.compress_model import compress_model
+    with running.stack_for(found, _load_flow):
+        from flows.compress_model import compress_model
 
-            report = running.call_flow(compress_model, model, **parameters)
+        report = running.call_flow(compress_model, model, **parameters)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from cloudedge import running, terminal
+from cloudedge import running
+from cloudedge.site_keys import opened
 from data_catalog.catalog import Catalog
 from data_catalog.errors import ModelRefused
-from infra import settings
-from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,24 +42,18 @@ def federate(
     """
     from infra.averaging import AVERAGES
 
-    if catalog:
-        folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
-        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
-    found = settings.read_settings()
+    found = running.with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
     entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
     AVERAGES.get(average, "--average")
-    servers.prepare_home(found.home)
-    with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
-        show("starting the store and Prefect")
-        with using_stack(found, meanwhile=_load_flow):
-            from flows.federate import federate as flow
+    with running.stack_for(found, _load_flow):
+        from flows.federate import federate as flow
 
-            report = running.call_flow(
-                flow, dataset, model, tuple(sites), rounds, average,
-                epochs=epochs, start=start, quorum=quorum, wait_seconds=wait,
-            )  # fmt: skip
+        report = running.call_flow(
+            flow, dataset, model, tuple(sites), rounds, average,
+            epochs=epochs, start=start, quorum=quorum, wait_seconds=wait,
+        )  # fmt: skip
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
@@ -113,13 +104,9 @@ def restore(site: str, model: str, number: int | None) -> None:
     """
     from infra import federation, local_training
 
-    found = settings.read_settings()
-    with using_stack(replace(found, prefect_api_url=found.prefect_api_url or "not needed")):
-        from infra.storage import open_store
-
-        store = open_store()
+    with opened() as (store, home):
         update = federation.backup(store, site, model, number)
-        path = local_training.keep(found.home, site, model, federation.read_update(store, update, site, found.home))
+        path = local_training.keep(home, site, model, federation.read_update(store, update, site, home))
     sys.stdout.write(
         f"{site} has what it learnt of {model} in round {update.round} of federation {update.federation_id} from"
         f" {update.rows:,} rows:\n  {path}\n"

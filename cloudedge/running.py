@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from cloudedge import terminal
@@ -13,10 +14,11 @@ from infra import ration, settings
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from data_catalog.nouns import Report
+    from infra.settings import Settings
 
 Done = TypeVar("Done")
 
@@ -37,21 +39,15 @@ def run(
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
     ration.read_budget(escalate_at_most)
-    if catalog:
-        folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
-        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
-    found = settings.read_settings()
+    found = with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
     entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
-    servers.prepare_home(found.home)
-    with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
-        show("starting the store and Prefect")
-        with using_stack(found, meanwhile=_load_flow):
-            from flows.collaborate import collaborate
+    with stack_for(found, _load_flow):
+        from flows.collaborate import collaborate
 
-            report = call_flow(collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
-            files = _keep(report, found.home)
+        report = call_flow(collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
+        files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
@@ -60,6 +56,24 @@ def run(
 
 def _load_flow() -> None:
     import flows.collaborate  # noqa: F401
+
+
+def with_catalog(catalog: Sequence[Path]) -> Settings:
+    """The settings, with these folders before the others of the catalog, for the flow too."""
+    if catalog:
+        folders = [folder.absolute() for folder in catalog] + list(settings.read_settings().catalog_folders)
+        settings.export({"CLOUDEDGE_CATALOG": os.pathsep.join(map(str, folders))})
+    return settings.read_settings()
+
+
+@contextmanager
+def stack_for(found: Settings, load_flow: Callable[[], None]) -> Iterator[None]:
+    """The store and Prefect, with progress on the screen and what libraries say in a log; the flow is loaded meanwhile."""
+    servers.prepare_home(found.home)
+    with terminal.quiet(found.home / "logs" / "run.log") as screen, terminal.progress(to=screen) as show:
+        show("starting the store and Prefect")
+        with using_stack(found, meanwhile=load_flow):
+            yield
 
 
 def call_flow(flow: Callable[..., Done], *arguments: object, **named: object) -> Done:

@@ -56,7 +56,7 @@ def collaborate(
     ] = 0.95,
     escalate_at_most: Annotated[
         tuple[str, ...],
-        Field(description="EscalationBudget for escalations: rows (200), a size (50kB) or a time (10s)"),
+        Field(description="Budget for escalations: rows (200), a size (50kB) or a time (10s)"),
     ] = (),
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.

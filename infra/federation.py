@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
+from data_catalog.errors import CorruptObject, UnknownName
 from data_catalog.federation import Federation, FederationReport, Round, SiteUpdate
-from infra import keys, shards, weights
+from infra import keys, shards, storage, weights
 from infra.security.access import Keyring
 
 if TYPE_CHECKING:
@@ -41,12 +41,7 @@ def read_noun(store: Store, key: str, noun: type[Read]) -> Read | None:
     Raises:
         CorruptObject: the object is something else.
     """
-    try:
-        return noun.model_validate_json(store.get(key))
-    except ObjectMissing:
-        return None
-    except ValueError as error:
-        raise CorruptObject(f"{key} is no {noun.__name__}; delete that object and run again") from error
+    return storage.read_noun(store, key, noun, f"no {noun.__name__}")
 
 
 def put_noun(store: Store, key: str, noun: Noun) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from data_catalog.errors import Conflict, CorruptObject, ObjectMissing, PlanError, UnknownName
 from data_catalog.nouns import VariantCard
 from infra import cascade, keys, ledger, self_test, shards, shelf
+from infra.storage import read_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,12 +155,7 @@ def find_card(store: Store, model: str, version: str, name: str) -> VariantCard 
         CorruptObject: the object is not a card.
     """
     key = keys.variant(model, version, name, CARD)
-    try:
-        return VariantCard.model_validate_json(store.get(key))
-    except ObjectMissing:
-        return None
-    except ValueError as error:
-        raise CorruptObject(f"{key} is not a variant's card; delete that object and run again") from error
+    return read_noun(store, key, VariantCard, "not a variant's card")
 
 
 def read_card(store: Store, model: str, version: str, name: str) -> VariantCard:

@@ -7,10 +7,11 @@ import platform
 import shutil
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import CorruptObject, ObjectMissing, StoreFull
+from data_catalog.errors import StoreFull
 from data_catalog.nouns import Profile, VariantCard
 from infra import keys, model_registry, self_test, shards
 from infra.runtimes import RUNTIMES
+from infra.storage import read_noun
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,12 +47,7 @@ def read_profile(store: Store, site: str) -> Profile | None:
         CorruptObject: the object is not a profile.
     """
     key = keys.profile(site)
-    try:
-        return Profile.model_validate_json(store.get(key))
-    except ObjectMissing:
-        return None
-    except ValueError as error:
-        raise CorruptObject(f"{key} is not a profile; delete that object and run again") from error
+    return read_noun(store, key, Profile, "not a profile")
 
 
 def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, int]:

@@ -23,13 +23,14 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from data_catalog.errors import (
     BadInput,
     CatalogError,
     CloudEdgeError,
     Conflict,
+    CorruptObject,
     ObjectMissing,
     StoreError,
     StoreFull,
@@ -42,6 +43,9 @@ from infra.settings import read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from data_catalog.nouns import Noun
+
+Read = TypeVar("Read", bound="Noun")
 ATTEMPTS = 4
 STALLED_SECONDS = 60.0  # without a byte read, or a byte sent and acknowledged
 CHUNK = 1 << 20
@@ -394,3 +398,23 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({_one_line(error)}); check the file") from error
+
+
+def read_noun(store: Store, key: str, noun: type[Read], what: str) -> Read | None:
+    """The noun of that key, or None if there is no such object.
+
+    Args:
+        store: where it is.
+        key: of the object.
+        noun: that it holds as JSON.
+        what: the object is not, for the error: "not a profile".
+
+    Raises:
+        CorruptObject: the object is something else.
+    """
+    try:
+        return noun.model_validate_json(store.get(key))
+    except ObjectMissing:
+        return None
+    except ValueError as error:
+        raise CorruptObject(f"{key} is {what}; delete that object and run again") from error

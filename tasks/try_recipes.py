@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import CorruptObject, ModelRefused
+from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Budget, CompressionJob, CompressionRecipe, Trial, VariantCard
 from infra import compression, compute, gate, keys, model_registry, self_test, shards, storage
 from infra.progress import publish
@@ -94,7 +94,7 @@ def _judged(
     key = keys.compression(job.model, job.version, "trials", keys.digest_of("trial", MEASURED, recipe.name, digest))
     candidate = compression.unpack(store.get(step_key), step_key)
     model = candidate.model
-    trial = _read_trial(store, key)
+    trial = storage.read_noun(store, key, Trial, "no record of a trial")
     if trial is None or (trial.card and trial.card.digest != shards.digest(model)):
         reused = False
         trial = _measured(job, recipe, digest, model, dict(candidate.notes), seconds)
@@ -189,15 +189,6 @@ def _over(card: VariantCard, budget: Budget) -> str:
     if budget.max_ms and card.latency_seconds and card.latency_seconds * 1000 > budget.max_ms:
         return f"{card.latency_seconds * 1000:.3g} ms for a row, more than {budget.max_ms:g}"
     return ""
-
-
-def _read_trial(store: storage.Store, key: str) -> Trial | None:
-    if not store.exists(key):
-        return None
-    try:
-        return Trial.model_validate_json(store.get(key))
-    except ValueError as error:
-        raise CorruptObject(f"{key} is no record of a trial; delete that object and run again") from error
 
 
 def _json(record: dict[str, object]) -> bytes:
