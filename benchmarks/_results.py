@@ -68,7 +68,7 @@ def commit() -> str:
 
 def write(
     name: str,
-    metrics: Mapping[str, float | None],
+    metrics: Mapping[str, float | bool | None],
     targets: Mapping[str, Target],
     lines: Sequence[str],
     measured_commit: str,
@@ -87,7 +87,7 @@ def write(
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": measured_commit,
-        "metrics": {key: None if value is None else float(f"{value:.6g}") for key, value in metrics.items()},
+        "metrics": {key: _recorded(value) for key, value in metrics.items()},
         "targets": {key: target.bound for key, target in targets.items()},
         "met": {key: target.met(metrics[key]) for key, target in targets.items()},
     }
@@ -98,15 +98,28 @@ def write(
     return record
 
 
-def table(metrics: Mapping[str, float | None], targets: Mapping[str, Target]) -> list[str]:
+def _recorded(value: float | bool | None) -> float | bool | None:
+    """A fact as it is, a number with six digits."""
+    return value if value is None or isinstance(value, bool) else float(f"{value:.6g}")
+
+
+def table(metrics: Mapping[str, float | bool | None], targets: Mapping[str, Target]) -> list[str]:
     """The metrics as Markdown, those with a target first."""
     rows = ["| metric | value | target | met |", "|---|---|---|---|"]
     for key in [*targets, *(key for key in metrics if key not in targets)]:
         value, target = metrics[key], targets.get(key)
-        shown = "not measured" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        shown = _shown(value)
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}" if target else ""
         rows.append(f"| {key} | {shown} | {bound} | {('yes' if target.met(value) else '**no**') if target else ''} |")
     return rows
+
+
+def _shown(value: float | bool | None) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _heading(record: dict[str, object]) -> str:

@@ -88,7 +88,7 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
                 metrics[f"{name}_accuracy_drop{suffix}"] = drop
             else:
                 metrics[f"{name}_accuracy_minus_lenet5{suffix}"] = -drop
-    metrics["mnist_full"] = float(data.full)
+    metrics["mnist_full"] = bool(data.full)
     metrics["seconds"] = time.perf_counter() - begun
     return metrics, _page(data, len(right["teacher"]), answered, stored, sizes)
 
