@@ -66,7 +66,7 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
     data = _lenets.digits()
     right: dict[str, list[NDArray[np.bool_]]] = {}
     stored: dict[str, list[int]] = {}
-    sizes: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
     for fold in range(1 if data.full else folds):
         held = data.fold == fold
         for name, model in _lenets.models(data, fold).items():
@@ -76,7 +76,7 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
                 packed = shelf.pack(model)
                 assert shelf.unpack(packed, len(model), name) == model
                 stored.setdefault(name, []).append(len(packed))
-                sizes[name] = len(model)
+                sizes[name] = {"raw": len(model)} if name not in _lenets.RECIPES else shelf.ratios(model)
     answered = {name: np.concatenate(parts) for name, parts in right.items()}
     metrics: dict[str, float | None] = {}
     for name in _lenets.RECIPES:
@@ -88,6 +88,9 @@ def measure(folds: int) -> tuple[dict[str, float | None], list[str]]:
                 metrics[f"{name}_accuracy_drop{suffix}"] = drop
             else:
                 metrics[f"{name}_accuracy_minus_lenet5{suffix}"] = -drop
+    metrics["best_byte_coder_over_stored"] = min(
+        _best_coder(sizes[name]) / sizes[name]["packed"] for name in _lenets.RECIPES
+    )
     metrics["mnist_full"] = bool(data.full)
     metrics["seconds"] = time.perf_counter() - begun
     return metrics, _page(data, len(right["teacher"]), answered, stored, sizes)
@@ -98,7 +101,7 @@ def _page(
     folds: int,
     answered: dict[str, NDArray[np.bool_]],
     stored: dict[str, list[int]],
-    sizes: dict[str, int],
+    sizes: dict[str, dict[str, int]],
 ) -> list[str]:
     rows = len(answered["teacher"])
     what = (
@@ -123,7 +126,7 @@ def _page(
             f"{min(stored[name]):,} to {max(stored[name]):,}" if len(set(stored[name])) > 1 else f"{stored[name][0]:,}"
         )
         lines.append(
-            f"| {title} | {weights:,} | {sizes[name]:,} | {spread} | {weights / max(stored[name]):.0f} | {_share(plain)} | {_share(views)}"
+            f"| {title} | {weights:,} | {sizes[name]['raw']:,} | {spread} | {weights / max(stored[name]):.0f} | {_share(plain)} | {_share(views)}"
             f" | {_share(after)} | {_drop(plain, after)} | {_drop(views, after)} |"
         )
     lines += ["", "After each step of a recipe:", "", "| net | step | stored | accuracy |", "|---|---|---|---|"]
@@ -133,7 +136,17 @@ def _page(
             if key in answered:
                 size = next((f", {word} {settings[word]:g}" for word in ("keep", "values") if word in settings), "")
                 lines.append(f"| {TITLES[name]} | {label}{size} | {max(stored[key]):,} | {_share(answered[key])} |")
+    coders = list(sizes[next(iter(_lenets.RECIPES))])
+    lines += ["", "The same files as byte coders make them, and as they are stored, in bytes:", ""]
+    lines += [f"| net | {' | '.join(coders)} | best byte coder over stored |", "|---" * (len(coders) + 2) + "|"]
+    for name, title in TITLES.items():
+        row = " | ".join(f"{sizes[name][coder]:,}" for coder in coders)
+        lines.append(f"| {title} | {row} | {_best_coder(sizes[name]) / sizes[name]['packed']:.2f} |")
     return [*lines, "", "The students are compared with LeNet-5. Drops are in points, of the same digits."]
+
+
+def _best_coder(sizes: dict[str, int]) -> int:
+    return min(size for coder, size in sizes.items() if coder not in ("raw", "packed"))
 
 
 def _share(right: Sequence[bool] | NDArray[np.bool_]) -> str:
