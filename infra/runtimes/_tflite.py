@@ -158,7 +158,16 @@ def serve(interpreter_class: Any, source: Any, sink: Any) -> None:
             write_message(sink, {"bytes": 0, "refused": " ".join(str(error).split())[:160]})
 
 
+def limit_memory() -> None:
+    """This process may have half of the machine: what a damaged model asks for is an error here, not the end of others."""
+    import resource  # Unix alone has it
+
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    resource.setrlimit(resource.RLIMIT_DATA, (physical // 2, resource.RLIM_INFINITY))
+
+
 if __name__ == "__main__":
+    limit_memory()
     from tflite_runtime.interpreter import Interpreter
 
     answers = os.fdopen(os.dup(1), "wb")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_catalog.errors import ModelRefused, SettingError, SiteFailed
+from infra import flatbuffer
 from infra.runtimes import _tflite
 from infra.settings import inherited, read_settings
 
@@ -58,6 +59,8 @@ def load(model: bytes, batch: int) -> Predictor:
         ModelRefused: this runtime cannot run it; it is older than LiteRT and refuses more.
         SettingError: the runtime is not installed here, and `CLOUDEDGE_TFLITE_PYTHON` names no environment with it.
     """
+    version()  # says in one line what is wrong with the environment
+    flatbuffer.read(model)  # of a file that was cut short it takes all memory that there is, or crashes
     if not find_spec("tflite_runtime"):
         return _load_in_child(model, batch)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -80,7 +83,6 @@ def load(model: bytes, batch: int) -> Predictor:
 
 def _load_in_child(model: bytes, batch: int) -> Predictor:
     """The same in a process of the other environment, which ends with the predictor or with this process."""
-    version()  # says in one line what is wrong with the environment
     child = subprocess.Popen(
         [str(_python()), "-I", _tflite.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, env=_environment(), cwd="/", start_new_session=True,
@@ -92,7 +94,7 @@ def _load_in_child(model: bytes, batch: int) -> Predictor:
             answer: tuple[dict[str, Any], bytes] = _tflite.read_message(child.stdout)
         except (OSError, EOFError) as error:
             code = child.wait(ENDING_SECONDS)
-            if "batch" in header:  # it checks a flatbuffer less well than LiteRT, and may crash on a damaged one
+            if "batch" in header:  # it checks a flatbuffer less well than LiteRT, and may still crash on a damaged one
                 raise _refused(f"its process ended with code {code}") from error
             raise SiteFailed(
                 f"the child process of {PACKAGE} {version()} ended with code {code} while it answered a batch of"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import struct
 import subprocess
 import sys
 
@@ -77,10 +78,21 @@ def test_the_child_does_not_get_the_stores_credentials(tflite_set, example, monk
     assert predict(example.x[:0]).shape == (0, runtime_suite.CLASSES)
 
 
-def test_a_model_that_is_refused_leaves_no_child(tflite_set):
-    with pytest.raises(ModelRefused, match=r"tflite-runtime 2\.14\.0 cannot run this model"):
-        tflite_runtime.load(b"TFL3" * 100, 4)
+def test_a_model_that_is_refused_leaves_no_child(tflite_set, example):
+    newer = bytearray(example.model)  # of a schema that nobody knows
+    (root,) = struct.unpack_from("<I", newer)
+    (vtable,) = struct.unpack_from("<i", newer, root)
+    (version,) = struct.unpack_from("<H", newer, root - vtable + 4)
+    struct.pack_into("<I", newer, root + version, 99)
+    with pytest.raises(ModelRefused, match=r"tflite-runtime 2\.14\.0 cannot run this model .*version 99"):
+        tflite_runtime.load(bytes(newer), 4)
     assert not children(os.getpid())
+
+
+def test_half_a_model_is_refused_before_a_child_begins(tflite_set, example):
+    """The interpreter would take all memory that there is."""
+    with pytest.raises(ModelRefused, match="no TensorFlow Lite model, or a damaged one"):
+        tflite_runtime.load(example.model[: len(example.model) // 2], 4)
 
 
 def test_without_the_setting_the_remedy_is_named(monkeypatch):
