@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks import _results
 from benchmarks._results import Target
-from infra import rendezvous, simulator
+from infra import rendezvous
 from infra.placement._arrays import Arrays
 from infra.placement.programme import as_arrays, place
+from infra.simulator import events, policies, worlds
 
 SIZES = ((10, 10_000), (1_000, 1_000_000), (100_000, 100_000_000))  # sites, shards
 INSTANCES = int(os.environ.get("INSTANCES", "1000"))
@@ -35,7 +36,7 @@ def plan_times(metrics: dict[str, float | None]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for sites, shards in SIZES:
-        problem = simulator.random_problem(sites, shards, seed=1)
+        problem = worlds.random_problem(sites, shards, seed=1)
         seconds = []
         for _ in range(3 if sites <= 1000 else 1):
             begin = time.perf_counter()
@@ -44,12 +45,12 @@ def plan_times(metrics: dict[str, float | None]) -> list[str]:
         key = f"{sites // 1000}k" if sites >= 1000 else str(sites)
         metrics[f"seconds_{key}_sites"] = min(seconds)
         metrics[f"gap_{key}_sites"] = plan.gap
-        world = simulator.random_world(problem, seed=2, within=plan.seconds)
-        calm = simulator.simulate(problem, plan)
-        left = simulator.simulate(problem, plan, world)
+        world = worlds.random_world(problem, seed=2, within=plan.seconds)
+        calm = events.simulate(problem, plan)
+        left = events.simulate(problem, plan, world)
         again = None
         if sites <= 1000:
-            again = simulator.simulate(problem, plan, world, simulator.replan, every=plan.seconds / 4, duplicate=True)
+            again = events.simulate(problem, plan, world, policies.replan, every=plan.seconds / 4, duplicate=True)
         over = [outcome.seconds / plan.lower_bound if outcome else None for outcome in (calm, left, again)]
         metrics[f"simulated_over_bound_{key}_sites"] = over[0]
         shown = " | ".join("" if ratio is None else f"{ratio:.3f}" for ratio in over)
@@ -65,7 +66,7 @@ def gaps(metrics: dict[str, float | None]) -> None:
     for seed in range(INSTANCES):
         rng = np.random.default_rng(seed)
         sites, shards = int(rng.integers(2, 40)), int(10 ** rng.uniform(2, 5))
-        problem = simulator.random_problem(sites, shards, seed, resident=float(rng.choice([0.0, 0.2, 0.9])))
+        problem = worlds.random_problem(sites, shards, seed, resident=float(rng.choice([0.0, 0.2, 0.9])))
         plan = place(problem)
         a = Arrays(problem)
         o, m, _ = as_arrays(a, plan.counts)

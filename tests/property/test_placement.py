@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_catalog.errors import PlanError, SettingError, UnknownName
-from infra import explain, rendezvous, simulator
+from infra import explain
 from infra.balance import jain, load_factor
 from infra.placement import OBJECTIVES, RULES, PlacePrices
 from infra.placement import _exact as exact
@@ -19,6 +19,7 @@ from infra.placement._arrays import Arrays, evaluate
 from infra.placement._relaxation import Columns, relax
 from infra.placement._rounding import largest_remainders, round_off
 from infra.placement.programme import costs_of, place
+from infra.simulator import events, policies, worlds
 from infra.testing.placement_suite import problems, require_sound
 
 pytestmark = pytest.mark.property
@@ -35,7 +36,7 @@ def one_shard(problem, solution) -> float:
 def test_the_makespan_is_within_two_percent_and_a_shard_of_the_bound(seed):
     rng = np.random.default_rng(seed)
     sites, shards = int(rng.integers(2, 40)), int(10 ** rng.uniform(2, 5))
-    problem = simulator.random_problem(sites, shards, seed, resident=float(rng.choice([0.0, 0.2, 0.9])))
+    problem = worlds.random_problem(sites, shards, seed, resident=float(rng.choice([0.0, 0.2, 0.9])))
     solution = place(problem)
     require_sound(problem, solution)
     assert solution.lower_bound > 0
@@ -85,7 +86,7 @@ def test_objectives_caps_and_floor_at_scale(monkeypatch, objective):
 def _rich(sites: int, seed: int):
     """A random problem with two variants at every edge, prices and a floor of accuracy."""
     rng = np.random.default_rng(seed)
-    problem = simulator.random_problem(sites, 20_000, seed)
+    problem = worlds.random_problem(sites, 20_000, seed)
 
     def richer(site):
         quick = dataclasses.replace(site.variants[0], accuracy=0.99 if site.cloud else 0.93)
@@ -112,7 +113,7 @@ def test_largest_remainders_keep_the_sums(real, seed):
 
 
 def test_small_ones_are_solved_in_whole_numbers():
-    problem = simulator.random_problem(3, 50, 1)
+    problem = worlds.random_problem(3, 50, 1)
     found = exact.solve(Arrays(problem), 1.0)
     assert found is not None
     assert place(problem).gap < 1e-4
@@ -121,13 +122,13 @@ def test_small_ones_are_solved_in_whole_numbers():
 @pytest.mark.parametrize("seed", range(4))
 def test_without_a_site_only_its_shards_move(seed):
     """What others have is load that they have; the shards of the site that leaves are planned on top of it."""
-    problem = simulator.random_problem(20, 5000, seed, resident=0.0)
+    problem = worlds.random_problem(20, 5000, seed, resident=0.0)
     solution = place(problem)
     gone = max(solution.site_seconds, key=lambda name: (not name.startswith("cloud"), name))
-    state = simulator._Run(problem, solution, simulator.World(), simulator.stay, float("inf"), False).state
+    state = events._Run(problem, solution, worlds.World(), policies.stay, float("inf"), False).state
     state.workers[gone].alive = False
     orphans = sum(n for (_, i, _), n in solution.counts.items() if i == gone)
-    moves = simulator.evacuate(state, gone)
+    moves = policies.evacuate(state, gone)
     assert {move[0] for move in moves} == {gone}
     assert sum(move[-1] for move in moves) == orphans
     assert gone not in {move[3] for move in moves}
@@ -137,7 +138,7 @@ def test_without_a_site_only_its_shards_move(seed):
 
 
 def test_what_binds_is_what_takes_as_long_as_the_plan():
-    problem = simulator.random_problem(12, 2000, 5)
+    problem = worlds.random_problem(12, 2000, 5)
     solution = place(problem)
     rows = explain.binding(problem, solution)
     assert min(row.slack for row in rows) == pytest.approx(0, abs=1e-9)
@@ -146,7 +147,7 @@ def test_what_binds_is_what_takes_as_long_as_the_plan():
 
 
 def test_no_runner_up_is_better_and_its_cost_is_that_of_the_moved_plan():
-    problem = simulator.random_problem(3, 40, 2, resident=0.0)
+    problem = worlds.random_problem(3, 40, 2, resident=0.0)
     solution = place(problem)
     origin = problem.origins[0].site
     (o, i, v), n = max(((k, n) for k, n in solution.counts.items() if k[0] == origin), key=lambda pair: pair[1])
@@ -170,7 +171,7 @@ def test_no_runner_up_is_better_and_its_cost_is_that_of_the_moved_plan():
     ],
 )
 def test_a_change_is_read_as_it_is_written(what, field, value):
-    problem = simulator.random_problem(3, 40, 2)
+    problem = worlds.random_problem(3, 40, 2)
     changed = explain.change(problem, what)
     assert getattr(changed.sites[1], field) == pytest.approx(value)
     assert changed.sites[0] == problem.sites[0]
@@ -178,7 +179,7 @@ def test_a_change_is_read_as_it_is_written(what, field, value):
 
 
 def test_speed_and_price_change_too():
-    problem = simulator.random_problem(3, 40, 2)
+    problem = worlds.random_problem(3, 40, 2)
     assert explain.change(problem, "speed of edge-1 = 500 rows/s").sites[1].variants[
         0
     ].seconds_per_row == pytest.approx(1 / 500)
@@ -201,11 +202,11 @@ def test_speed_and_price_change_too():
 )
 def test_a_change_that_cannot_be_read_says_how_to_write_it(what, error, message):
     with pytest.raises(error, match=message):
-        explain.change(simulator.random_problem(3, 40, 2), what)
+        explain.change(worlds.random_problem(3, 40, 2), what)
 
 
 def test_sites_come_and_go():
-    problem = simulator.random_problem(5, 400, 2, resident=0.0)
+    problem = worlds.random_problem(5, 400, 2, resident=0.0)
     fewer = explain.without(problem, "edge-3")
     before, after = place(problem), place(fewer)
     assert after.seconds >= before.lower_bound
@@ -235,75 +236,9 @@ def test_the_factor_of_the_hospital_example():
         load_factor(10, 0, 10, 1)
 
 
-# --- the simulator ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_in_a_calm_world_the_simulation_takes_what_the_plan_says(seed):
-    problem = simulator.random_problem(30, 20_000, seed)
-    plan = place(problem)
-    outcome = simulator.simulate(problem, plan)
-    assert outcome.answered == 20_000 or outcome.answered == sum(o.shards for o in problem.origins)
-    assert outcome.seconds == pytest.approx(plan.seconds, rel=0.02)
-    assert outcome.seconds >= plan.lower_bound * (1 - 0.01)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_planning_again_helps_where_sites_die_and_nothing_is_lost_or_done_twice(seed):
-    problem = simulator.random_problem(30, 20_000, seed, resident=0.1)
-    plan = place(problem)
-    world = simulator.random_world(problem, seed, noise=0.4, deaths=0.2, within=plan.seconds)
-    total = sum(o.shards for o in problem.origins)
-    left = simulator.simulate(problem, plan, world)
-    again = simulator.simulate(problem, plan, world, simulator.replan, every=plan.seconds / 5, duplicate=True)
-    assert left.answered == again.answered == total
-    assert again.moved > 0
-    assert again.seconds <= left.seconds * 1.1  # each plan starts sites anew, which may be for nothing
-    assert again == simulator.simulate(problem, plan, world, simulator.replan, every=plan.seconds / 5, duplicate=True)
-
-
-def test_a_site_that_dies_for_good_loses_only_what_may_not_move():
-    problem = simulator.random_problem(6, 3000, 4, resident=0.0)
-    stuck = problem.origins[0].site
-    origins = tuple(dataclasses.replace(o, resident=o.site == stuck) for o in problem.origins)
-    problem = dataclasses.replace(problem, origins=origins)
-    plan = place(problem)
-    world = simulator.World(deaths=((plan.seconds / 3, stuck),))
-    outcome = simulator.simulate(problem, plan, world, simulator.replan)
-    assert 0 < outcome.lost < problem.origins[0].shards
-    assert outcome.seconds == float("inf")
-
-
-def test_a_site_that_joins_gets_work():
-    problem = simulator.random_problem(8, 5000, 3, resident=0.0)
-    fewer = explain.without(problem, "edge-7")
-    plan = place(fewer)
-    world = simulator.World(returns=((plan.seconds / 10, "edge-7"),))
-    joined = simulator.simulate(problem, plan, world, simulator.replan)
-    assert joined.moved > 0
-    assert joined.seconds <= simulator.simulate(problem, plan, world).seconds * 1.02
-
-
-# --- many shards and sites ----------------------------------------------------------------------------------
-
-
-def test_a_site_that_joins_many_moves_little_more_than_its_share(monkeypatch):
-    """Also where not every pair of shard and site is scored."""
-    monkeypatch.setattr(rendezvous, "SCORED", 1000)
-    shards = rendezvous.words([f"shard-{i}" for i in range(20_200)])
-    sites = rendezvous.words([f"site-{i:03d}" for i in range(101)])
-    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202), 0.05)
-    after = rendezvous.assign_words(shards, sites, np.full(101, 200), 0.05)
-    assert np.bincount(before).max() <= 213
-    assert np.bincount(after).max() <= 210
-    assert 150 <= (before != after).sum() <= 300
-    exact = rendezvous.assign_words(shards, sites, np.full(101, 200))
-    assert np.array_equal(np.bincount(exact), np.full(101, 200))
-
-
 def test_the_rule_of_the_run_is_in_the_registry():
     assert "programme" in RULES.names()
-    problem = simulator.random_problem(4, 100, 0)
+    problem = worlds.random_problem(4, 100, 0)
     a = Arrays(problem)
     solution = RULES.get("programme").place(problem)
     assert evaluate(a, *rule.as_arrays(a, solution.counts)).seconds == pytest.approx(solution.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +70,17 @@ def test_a_small_change_of_shares_moves_little(seed):
     before = rendezvous.assign(shards, {"a": 100, "b": 60, "c": 40})
     after = rendezvous.assign(shards, {"a": 95, "b": 65, "c": 40})
     assert 5 <= moves(before, after) <= 25
+
+
+def test_a_site_that_joins_many_moves_little_more_than_its_share(monkeypatch):
+    """Also where not every pair of shard and site is scored."""
+    monkeypatch.setattr(rendezvous, "SCORED", 1000)
+    shards = rendezvous.words([f"shard-{i}" for i in range(20_200)])
+    sites = rendezvous.words([f"site-{i:03d}" for i in range(101)])
+    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202), 0.05)
+    after = rendezvous.assign_words(shards, sites, np.full(101, 200), 0.05)
+    assert np.bincount(before).max() <= 213
+    assert np.bincount(after).max() <= 210
+    assert 150 <= (before != after).sum() <= 300
+    exact = rendezvous.assign_words(shards, sites, np.full(101, 200))
+    assert np.array_equal(np.bincount(exact), np.full(101, 200))

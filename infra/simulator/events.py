@@ -1,40 +1,19 @@
-"""Discrete-event simulation of the planner's own model: many sites, no inference, the same answer for the same seed.
-
-A site answers its own shards first; others' shards come over its link meanwhile, the stages overlapped as in the
-engine, and links are shared evenly. Shards are counts, so time and memory grow with sites and events, not with shards.
-What the plan knew may be wrong: sites are slower or faster than measured, die, come back, or join. What a dead site has
-answered is in the ledger and stays; what it had begun is lost.
-
-A policy is asked when a site dies, comes back or joins, and at fixed intervals. It moves shards that have not been
-answered and may move: `replan` solves the programme again for them, with the rates seen so far; `stay` does nothing.
-Near the end an idle site may take shards from the back of the slowest one's queue.
-"""
+"""The events: what is answered by when, who dies, who is asked what should move."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+from infra.simulator.policies import Policy, State, Worker, stay
+from infra.simulator.worlds import CALM, World
 
-from data_catalog.errors import PlanError
-from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem, Solution
-from infra.placement.programme import place
+if TYPE_CHECKING:
+    from infra.placement import Problem, Solution
 
 HELPED = 2000  # sites up to which an idle one looks for a straggler to help, and every death is planned for
-Queue = dict[tuple[str, str], int]  # (origin, variant) -> shards
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What really happens, as the plan does not know it."""
-
-    speed: dict[str, float] = field(default_factory=dict)  # by site: times the measured speed; 1 unless named
-    deaths: tuple[tuple[float, str], ...] = ()  # seconds, site
-    returns: tuple[tuple[float, str], ...] = ()  # seconds, site: one that died, or one that joins then
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,142 +29,10 @@ class Outcome:
     events: int
 
 
-@dataclass(slots=True)
-class Worker:
-    """One site: what waits for it, what of that has arrived, and since when it works."""
-
-    site: PlaceSite
-    factor: float
-    alive: bool = True
-    waiting: Queue = field(default_factory=dict)  # not answered
-    coming: dict[tuple[str, str], float] = field(default_factory=dict)  # of those, others' shards not yet arrived
-    free: float = 0.0  # when it may take up the next shard: after its start, and what it has begun
-    seen: float = 0.0  # when it was looked at last
-    version: int = 0  # of its finishing event; older ones are void
-    warm: bool = False
-    done: int = 0  # shards answered
-    sent: float = 0.0  # bytes up its link: shards that others answer, and escalated rows
-
-
-@dataclass(slots=True)
-class State:
-    """What a policy sees."""
-
-    now: float
-    problem: Problem
-    workers: dict[str, Worker]
-    origins: dict[str, PlaceOrigin]
-    leaving: dict[str, float]  # by origin: shards still on their way from it
-
-    def shard_seconds(self, name: str, origin: str, variant: str) -> float:
-        """Seconds between two shards of that origin at that site, at the rate that was seen there."""
-        worker, born = self.workers[name], self.origins[origin]
-        site = worker.site
-        per_row = next(v.seconds_per_row for v in site.variants if v.name == variant) / worker.factor
-        return max(born.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
-
-    def arrival(self, name: str, origin: str) -> float:
-        """Seconds until what still comes from that origin is there: its up-link and this down-link are shared evenly."""
-        home, worker = self.workers.get(origin), self.workers[name]
-        sent = (
-            0.0 if home is None or home.site.cloud else self.leaving[origin] * self.origins[origin].bytes / home.site.up
-        )
-        received = sum(n * self.origins[o].bytes for (o, _), n in worker.coming.items()) / worker.site.down
-        return max(sent, received)
-
-    def remaining(self, name: str) -> float:
-        """Seconds from now until a site has answered all that waits for it."""
-        worker = self.workers[name]
-        each = {key: self.shard_seconds(name, *key) for key in worker.waiting}
-        work = max(0.0, worker.free - self.now) + sum(n * each[key] for key, n in worker.waiting.items())
-        return max([work, *(self.arrival(name, key[0]) + each[key] for key, n in worker.coming.items() if n > 0)])
-
-
-Move = tuple[str, str, str, str, str, int]  # from site, origin, variant, to site, variant, shards
-Policy = Callable[[State], list[Move]]
-
-
-def stay(state: State) -> list[Move]:
-    """No shard moves."""
-    return []
-
-
-def replan(state: State) -> list[Move]:
-    """Solve the programme anew for all shards that are not answered and may move."""
-    return _planned(state, set(state.workers))
-
-
-def evacuate(state: State, gone: str) -> list[Move]:
-    """Solve it for the shards of one site only; what the others have is load that they have."""
-    return _planned(state, {gone})
-
-
-def _planned(state: State, loosened: set[str]) -> list[Move]:
-    """A plan for what waits at these sites and may move; all else keeps its site busy for as long as it takes there."""
-    living = {name: worker for name, worker in state.workers.items() if worker.alive}
-    loose: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    busy: dict[str, float] = {}
-    for name, worker in state.workers.items():
-        held = max(0.0, worker.free - state.now)
-        for (o, v), n in worker.waiting.items():
-            if state.origins[o].resident or name not in loosened:
-                held += n * state.shard_seconds(name, o, v)
-            else:
-                loose[o].append((name, v, n))
-        busy[name] = held
-    if not loose or not living:
-        return []
-    problem = replace(
-        state.problem,
-        sites=tuple(_as_seen(worker, busy[name]) for name, worker in living.items()),
-        origins=tuple(replace(state.origins[o], shards=sum(n for *_, n in parts)) for o, parts in loose.items()),
-    )
-    try:
-        return _moves(loose, place(problem))
-    except PlanError:
-        return []  # as where no cloud is left to escalate to: what waits, waits for a site to come back
-
-
-def _as_seen(worker: Worker, busy: float) -> PlaceSite:
-    cold = 0.0 if worker.warm else 1.0
-    variants = tuple(
-        replace(v, seconds_per_row=v.seconds_per_row / worker.factor, startup_seconds=cold * v.startup_seconds)
-        for v in worker.site.variants
-    )
-    return replace(
-        worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds
-    )
-
-
-def _moves(loose: dict[str, list[tuple[str, str, int]]], solution: Solution) -> list[Move]:
-    """From where shards wait to where they should; those that are there already stay."""
-    wanted: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
-    for (o, i, v), n in solution.counts.items():
-        wanted[o][i, v] = n
-    moves: list[Move] = []
-    for o, parts in loose.items():
-        open_places = dict(wanted[o])
-        over = []
-        for name, v, n in parts:
-            kept = min(n, open_places.get((name, v), 0))
-            open_places[name, v] = open_places.get((name, v), 0) - kept
-            over.append((name, v, n - kept))
-        places = [(place_, n) for place_, n in open_places.items() if n > 0]
-        for name, v, n in over:
-            while n > 0:
-                (to, variant), room = places.pop()
-                step = min(n, room)
-                moves.append((name, o, v, to, variant, step))
-                n -= step
-                if room > step:
-                    places.append(((to, variant), room - step))
-    return moves
-
-
 def simulate(
     problem: Problem,
     plan: Solution,
-    world: World = World(),
+    world: World = CALM,
     policy: Policy = stay,
     *,
     every: float = math.inf,
@@ -405,71 +252,3 @@ class _Run:
         cold = 0.0 if cloud.done else first.startup_seconds
         again = self.escalated * first.seconds_per_row / cloud.factor / cloud.site.threads
         return self.last + cloud.site.dispatch_seconds + cold + again
-
-
-def random_problem(
-    sites: int, shards: int, seed: int, *, resident: float = 0.2, escalation: float = 0.05, spread: float = 30.0
-) -> Problem:
-    """A problem of that size: speeds, links and shards of very different sites, one cloud for a hundred edges.
-
-    Args:
-        sites: how many.
-        shards: of all origins together, about.
-        seed: of everything.
-        resident: share of the edges whose shards may not leave.
-        escalation: share of rows that the edges send on.
-        spread: the fastest edge's speed over the slowest's.
-    """
-    rng = np.random.default_rng(seed)
-    clouds = max(1, sites // 100)
-    edges = sites - clouds
-    speed = np.exp(rng.uniform(0, math.log(spread), sites)) * np.where(np.arange(sites) < clouds, 20.0, 1.0)
-    up = 10 ** rng.uniform(5.5, 8, sites) * np.where(np.arange(sites) < clouds, 100.0, 1.0)
-    startup = rng.uniform(0.1, 2, sites)
-    weight = rng.lognormal(0, 0.7, max(edges, 1))
-    born = np.maximum(1, rng.multinomial(shards, weight / weight.sum()))
-    stays = rng.random(max(edges, 1)) < resident
-    made = tuple(
-        PlaceSite(
-            name=f"{'cloud' if i < clouds else 'edge'}-{i}", cloud=i < clouds, host=f"host-{i}", host_cores=4, threads=1,
-            variants=(PlaceVariant(
-                name="v", seconds_per_row=1e-3 / float(speed[i]), startup_seconds=float(startup[i]),
-                escalation=0.0 if i < clouds else escalation,
-            ),),
-            dispatch_seconds=0.1, latency_seconds=0.005, up=float(up[i]), down=3 * float(up[i]),
-        )
-        for i in range(sites)
-    )  # fmt: skip
-    origins = tuple(
-        PlaceOrigin(site=made[clouds + k].name, shards=int(born[k]), rows=200.0, bytes=5e4, resident=bool(stays[k]))
-        for k in range(edges)
-    )
-    return Problem(sites=made, origins=origins, record_bytes=250.0)
-
-
-def random_world(
-    problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0
-) -> World:
-    """What may happen: speeds off by a log-normal factor, some edges die within these seconds and half return.
-
-    Args:
-        problem: whose sites they are.
-        seed: of everything.
-        noise: standard deviation of the logarithm of a site's speed over its measured one.
-        deaths: share of the edges.
-        within: seconds of the first part, about.
-    """
-    rng = np.random.default_rng(seed)
-    speed = {
-        site.name: float(factor)
-        for site, factor in zip(problem.sites, np.exp(rng.normal(0, noise, len(problem.sites))), strict=True)
-    }
-    edges = [site.name for site in problem.sites if not site.cloud]
-    dead = [name for name in edges if rng.random() < deaths]
-    when = rng.uniform(0, within, len(dead))
-    back = when + rng.uniform(0.1, 0.5, len(dead)) * within
-    return World(
-        speed=speed,
-        deaths=tuple(sorted((float(t), name) for t, name in zip(when, dead, strict=True))),
-        returns=tuple(sorted((float(t), name) for t, name in zip(back, dead, strict=True))),
-    )
