@@ -10,34 +10,22 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from data_catalog.catalog import Catalog
-from data_catalog.nouns import Dataset, EscalationBudget, Model, Placement, Profile, Receipt, Report, Site
+from data_catalog.nouns import EscalationBudget, Placement, Receipt, Report
+from flows._prepare import Entries, entries_of, new_run_id, prepare
 from flows.fulfil import fulfil
-from flows.probe import probe
-from infra import choice, keys
-from infra.ledger import Index
-from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.ration import read_budget
 from infra.settings import read_settings
-from infra.sites import read_profile
-from infra.storage import open_store
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
-from tasks.choose_variants import choose_variants_task
 from tasks.compress_shards import compress_shards_task
-from tasks.cut_shards import cut_shards_task
-from tasks.fit_transforms import fit_transforms_task
-from tasks.offer_variants import offer_variants_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
-from tasks.preprocess_source import preprocess_source_task
-from tasks.publish_cards import publish_cards_task
 from tasks.publish_plan import publish_plan_task
 from tasks.publish_report import publish_report_task
 from tasks.refine_profiles import refine_profiles_task
-from tasks.train_model import train_model_task
+from tasks.write_orders import write_orders_task
 from tasks.write_report import write_report_task
 
 
@@ -71,87 +59,40 @@ def collaborate(
     budget = read_budget(escalate_at_most, "parameter `escalate_at_most`")
     settings = read_settings()
     bucket = settings.required_bucket()
-    catalog = Catalog(settings.catalog_folders)
-    batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
-    where = catalog.sites(sites, batch, "parameter `sites`")
-    school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
+    entries = entries_of(settings, dataset, model, sites)
     with workspace(settings.home) as work:
-        return _run(sized(batch, where), network, school, where, bound, confidence, budget, work, bucket)
+        return _run(entries, bound, confidence, budget, work, bucket)
 
 
 def _run(
-    batch: Dataset,
-    network: Model,
-    school: Dataset,
-    where: list[Site],
-    bound: float,
-    confidence: float,
-    budget: EscalationBudget | None,
-    work: Path,
-    bucket: str,
+    entries: Entries, bound: float, confidence: float, budget: EscalationBudget | None, work: Path, bucket: str
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
-
-    with watch.stage("train"):
-        batch, school = fit_transforms_task(batch, school, work, bucket)
-        cards = train_model_task(network, school, work, bucket, where)
-        publish_cards_task(list(cards.values()), watch.started)
-
-    spools: dict[str, Path | None] = {}
-    threads = {site.name: site.threads for site in where}
-    quarantined: dict[str, int] = {}
-
-    def prepare(source: str) -> Index:
-        with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
-        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
-        with watch.stage("partition", batch.source(source).site):
-            return cut_shards_task(
-                batch, source, prepared.fingerprint, prepared.spool, work, bucket, prepared.lossy_error
-            )
-
-    indexes = side_by_side(prepare, [source.name for source in batch.sources])
-
-    dispatch: dict[str, float] = {}
-    measured = 0
-
-    def profiled(site: Site) -> Profile:
-        known = read_profile(open_store(bucket), site.name)
-        new = choice.unmeasured(known, offered[site.name])
-        if known and not new:
-            return known
-        nonlocal measured
-        begun = time.time()
-        profile = probe(site, new)
-        measured += profile.probe_bytes if site.tier == "edge" else 0
-        dispatch[site.name] = time.time() - begun - profile.probe_seconds
-        return profile
-
-    with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
-        offered = offer_variants_task(cards, where, bucket)
-        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
-        chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
+    run_id, where = new_run_id(watch), entries.where
+    ready = prepare(entries, work, bucket, watch)
+    batch, chosen, profiles = ready.batch, ready.chosen, ready.profiles
 
     with watch.stage("plan"):
         plan = plan_placement_task(
-            run_id, batch, cards, chosen, where, profiles, indexes, bound, bucket, confidence, budget, fallbacks
-        )
+            run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
+            ready.fallbacks,
+        )  # fmt: skip
         publish_plan_task(plan)
+        orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")
 
     def compress(source: str) -> tuple[str, int]:
         origin = next(site for site in where if site.name == batch.source(source).site)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
             stored = compress_shards_task(
-                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
+                batch, source, mine, ready.spools[source], origin.shards_on_premises, bucket, origin.threads
             )
         return origin.name, stored.wan_bytes
 
     sent = side_by_side(compress, [source.name for source in batch.sources])
 
-    dispatch.clear()
+    dispatch: dict[str, float] = {}
 
     def answer(order_key: str) -> Receipt:
         begun = time.time()
@@ -160,8 +101,7 @@ def _run(
         return receipt
 
     with watch.stage("infer"):
-        working = sorted({placement.site for placement in plan.placements})
-        receipts = side_by_side(answer, [keys.run(run_id, "orders", f"{name}.json") for name in working])
+        receipts = side_by_side(answer, orders)
 
     with watch.stage("escalate"):
         cloud = next((site for site in where if site.tier == "cloud"), None)
@@ -171,11 +111,10 @@ def _run(
     refine_profiles_task(profiles, dispatch, receipts, chosen, bucket)
 
     with watch.stage("aggregate"):
-        totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
+        totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket)
 
-    left_out = sum(quarantined.values())
     report = write_report_task(
-        plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
+        plan, where, receipts, totals, sent, ready.probe_bytes, watch, flow_run.name or "", bucket, ready.left_out
     )
     publish_report_task(report)
     return report

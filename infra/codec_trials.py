@@ -20,14 +20,16 @@ from infra import fitting, partition, shards, sources
 from infra.codecs import CODECS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
-    from data_catalog.nouns import Dataset, Source
+    from data_catalog.nouns import Dataset, Profile, Site, Source
     from infra.codecs import Codec
     from infra.storage import Store
 
 REFERENCE = "zstd"
+ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
+ABOUT = 1.25  # times the time of the best codec is not worth compressing a shard again
 PATIENCE = 0.01  # seconds for which a codec is tried
 FIRST_BYTES = 16 << 10  # of the sample that tells how fast a codec is
 ALIKE = 1.05  # times the time of the best codec is as good: trials are no more exact, and the cores may be busy
@@ -91,6 +93,31 @@ def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, un
     fastest = min(each for each, _ in seconds)
     alike = [trial for each, trial in seconds if each <= ALIKE * fastest]
     return min(alike, key=lambda trial: 1 / trial.compress_bytes_per_second + 1 / trial.decompress_bytes_per_second)
+
+
+def choose_codec(
+    trials: Sequence[CodecTrial],
+    origin: tuple[Site, Profile],
+    reader: tuple[Site, Profile],
+    stored: Collection[str] = (),
+    *,
+    kept: bool = False,
+) -> str:
+    """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest.
+
+    Args:
+        trials: of the shard's source.
+        origin: who compresses and sends.
+        reader: who fetches and decompresses; a site that answers its own shards fetches from the store too.
+        stored: codecs under which the store has the shard; one of those that is about as fast is taken.
+        kept: take one of those in any case: nobody will read the shard, unless to escalate other rows.
+    """
+    link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
+    cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
+    seconds = {trial.codec: seconds_a_byte(trial, link, *cores) for trial in trials}
+    best = choose(trials, link, *cores).codec
+    near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
+    return min(near, key=lambda codec: seconds[codec], default=best)
 
 
 def seconds_a_byte(trial: CodecTrial, link: float, packing_cores: float = 1, unpacking_cores: float = 1) -> float:

@@ -1,12 +1,11 @@
-"""Plan: threshold from the validation answers, placement by the programme, codec by link; write the orders."""
+"""Plan: threshold from the validation answers, placement by the programme, codec by link."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,8 +15,6 @@ from data_catalog.nouns import (
     CodecTrial,
     Dataset,
     EscalationBudget,
-    EscalationOrder,
-    OrderedShard,
     Placement,
     Plan,
     Profile,
@@ -25,17 +22,13 @@ from data_catalog.nouns import (
     Site,
     Tier,
     VariantCard,
-    WorkOrder,
 )
-from infra import cascade, codec_trials, keys, model_registry, ration, rendezvous, sources, storage
+from infra import cascade, keys, model_registry, prediction, rendezvous, sources, storage
+from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
-from infra.placement import RULES, PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
+from infra.placement import RULES, Problem
+from infra.problem import place_origins, place_site, record_bytes
 from infra.progress import publish
-
-ESCALATION_CODEC = "zstd"  # the rows of an escalation are few; any fast codec that never fails will do
-ABOUT = 1.25  # times the time of the best codec is not worth compressing a shard again
-RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
-RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
 
 
 def plan_placement(
@@ -52,7 +45,7 @@ def plan_placement(
     budget: EscalationBudget | None = None,
     fallbacks: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Make the plan of a run and store it with the edges' and the cloud's first work orders.
+    """Make the plan of a run and store it.
 
     Args:
         run_id: of this run.
@@ -90,12 +83,12 @@ def plan_placement(
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
         sites=tuple(
-            _place_site(site, profile, chosen[site.name], cascades.get(chosen[site.name].digest, standard))
+            place_site(site, profile, [(chosen[site.name], cascades.get(chosen[site.name].digest, standard))])
             for site, profile in known.values()
         ),
-        origins=tuple(_place_origin(dataset, origin, open_shards, codecs, trials) for origin in sorted({s.origin for s in open_shards})),
-        record_bytes=float(np.mean([s.raw_bytes / s.rows for s in shards])) / _ratio(next(iter(trials.values())), ESCALATION_CODEC),
-    )  # fmt: skip
+        origins=place_origins(dataset, open_shards, codecs, trials),
+        record_bytes=record_bytes(shards, next(iter(trials.values())), ESCALATION_CODEC),
+    )
     solution = RULES.get("programme").place(problem)
     where: dict[str, str] = {}
     for origin in {shard.origin for shard in open_shards}:
@@ -130,25 +123,17 @@ def plan_placement(
         batch_sizes={site.name: profile.variants[chosen[site.name].digest].batch for site, profile in known.values()},
         placements=placements,
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
-        predicted_seconds=solution.seconds if open_shards else _seconds_to_reuse(known.values(), standard.escalation),
-        predicted_site_seconds=_site_seconds(solution, known.values()),
-        predicted_wan_bytes=_predict_wan_bytes(placements, known, trials, cascades, problem.record_bytes),
+        predicted_seconds=solution.seconds
+        if open_shards
+        else prediction.seconds_to_reuse(known.values(), standard.escalation),
+        predicted_site_seconds=prediction.site_seconds(solution, known.values()),
+        predicted_wan_bytes=prediction.wan_bytes(placements, known, trials, cascades, problem.record_bytes),
         reasons=solution.reasons | _reasons_to_rest(placements),
         fallbacks=dict(fallbacks or {}),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
-    clouds = [site.name for site in sites if site.tier == "cloud"]
-    shares = _shares(budget, plan, known)
-    for site, _ in known.values():
-        order = work_order(plan, site, clouds[:1] if dataset.sensitivity == "restricted" else None)
-        if order.escalation and site.name in shares:
-            rows, size = shares[site.name]
-            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
-            order = order.model_copy(update={"escalation": rationed})
-        if order.shards:
-            store.put(keys.run(run_id, "orders", f"{order.order_id}.json"), order.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")
     return plan
 
@@ -195,31 +180,6 @@ def _cascades(
     return found
 
 
-def choose_codec(
-    trials: Sequence[CodecTrial],
-    origin: tuple[Site, Profile],
-    reader: tuple[Site, Profile],
-    stored: Collection[str] = (),
-    *,
-    kept: bool = False,
-) -> str:
-    """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest.
-
-    Args:
-        trials: of the shard's source.
-        origin: who compresses and sends.
-        reader: who fetches and decompresses; a site that answers its own shards fetches from the store too.
-        stored: codecs under which the store has the shard; one of those that is about as fast is taken.
-        kept: take one of those in any case: nobody will read the shard, unless to escalate other rows.
-    """
-    link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
-    cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
-    seconds = {trial.codec: codec_trials.seconds_a_byte(trial, link, *cores) for trial in trials}
-    best = codec_trials.choose(trials, link, *cores).codec
-    near = [codec for codec in stored if codec in seconds and (kept or seconds[codec] <= ABOUT * seconds[best])]
-    return min(near, key=lambda codec: seconds[codec], default=best)
-
-
 def _codecs_there(store: storage.Store, dataset: Dataset) -> dict[str, set[str]]:
     """By a shard's digest: the codecs under which the store has it, encrypted where the dataset is restricted."""
     found: dict[str, set[str]] = {}
@@ -230,81 +190,11 @@ def _codecs_there(store: storage.Store, dataset: Dataset) -> dict[str, set[str]]
     return found
 
 
-def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:
-    """What one site is to do first: all shards that the plan gave it.
-
-    Args:
-        plan: of the run.
-        site: which one.
-        recipients: who has to read its escalated rows, if they are to be encrypted.
-    """
-    encrypted = recipients is not None
-    card = plan.cards[site.name]
-    threshold = plan.cascades[card.digest] if site.tier == "edge" else plan.cascade
-    escalation = EscalationOrder(
-        threshold=threshold.threshold,
-        temperature=threshold.temperature,
-        codec=ESCALATION_CODEC,
-        cloud_variant=plan.variants["cloud"].answering,
-        preprocessing=plan.preprocessing,
-        shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
-        recipients=tuple(recipients or ()),
-    )
-    return WorkOrder(
-        run_id=plan.run_id,
-        order_id=site.name,
-        site=site.name,
-        tier=site.tier,
-        card=card,
-        batch=plan.batch_sizes[site.name],
-        threads=site.threads,
-        shards=tuple(
-            OrderedShard(
-                key=p.key, digest=p.shard.digest, rows=p.shard.rows, bytes=p.shard.bytes, codec=p.codec,
-                result=p.result, local=p.shard.origin == site.name and site.shards_on_premises,
-            )
-            for p in plan.placements if p.site == site.name
-        ),
-        escalation=escalation if site.tier == "edge" else None,
-        fallback=plan.fallbacks.get(site.name, ""),
-    )  # fmt: skip
-
-
-def _shares(
-    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
-) -> dict[str, tuple[int | None, int | None]]:
-    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
-    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
-    if budget is None:
-        return {}
-    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
-    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
-
-
 def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:
     """By site: why it has nothing to compute, where the ledger holds all that it would answer."""
     working = {p.site for p in placements if not p.reused}
     counts = Counter(p.site for p in placements if p.site not in working)
     return {name: f"the ledger holds the results of its {count} shards" for name, count in counts.items()}
-
-
-def _seconds_to_reuse(known: Iterable[tuple[Site, Profile]], escalation: float) -> float:
-    """What remains when the ledger holds everything: handing over the orders, then the escalations' order."""
-    first = max(profile.dispatch_seconds for _, profile in known)
-    again = max((profile.dispatch_seconds for site, profile in known if site.tier == "cloud"), default=0.0)
-    return first + (again if escalation else 0.0)
-
-
-def _site_seconds(solution: Solution, known: Iterable[tuple[Site, Profile]]) -> dict[str, float]:
-    """What each site itself should take, as its receipts will say: without the dispatch, with the escalations."""
-    again = max(0.0, solution.seconds - max(solution.site_seconds.values(), default=0.0))
-    cloud = next((site.name for site, _ in known if site.tier == "cloud"), "")
-    seconds = {}
-    for site, profile in known:
-        own = solution.site_seconds.get(site.name)
-        parts = [part - profile.dispatch_seconds for part in (own, again if site.name == cloud else None) if part]
-        seconds[site.name] = max(0.0, sum(parts))
-    return seconds
 
 
 def _origin(shards: Sequence[Shard], source: str) -> str:
@@ -332,42 +222,6 @@ def _results_there(
             names[keys.result(keys.result_name(shard.digest, card.answering, preprocessing))] = (shard.digest, card)
     there = store.present(list(names))
     return dict(names[key] for key in names if key in there)
-
-
-def _place_site(site: Site, profile: Profile, card: VariantCard, threshold: Cascade) -> PlaceSite:
-    speed = profile.variants[card.digest]
-    variant = PlaceVariant(
-        name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
-        escalation=threshold.escalation, bytes=card.bytes,
-        accuracy=threshold.validation_accuracy if site.tier == "edge" else threshold.validation_cloud_accuracy,
-    )  # fmt: skip
-    return PlaceSite(
-        name=site.name, cloud=site.tier == "cloud", host=profile.host, host_cores=profile.cores,
-        threads=min(site.threads, profile.cores), variants=(variant,),
-        dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds, up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
-        prices=PlacePrices(**site.prices.model_dump()),
-    )  # fmt: skip
-
-
-def _place_origin(
-    dataset: Dataset,
-    origin: str,
-    shards: Sequence[Shard],
-    codecs: Mapping[str, str],
-    trials: Mapping[str, Sequence[CodecTrial]],
-) -> PlaceOrigin:
-    mine = [shard for shard in shards if shard.origin == origin]
-    return PlaceOrigin(
-        site=origin,
-        shards=len(mine),
-        rows=float(np.mean([shard.rows for shard in mine])),
-        bytes=float(np.mean([shard.bytes / _ratio(trials[shard.source], codecs[shard.source]) for shard in mine])),
-        resident=dataset.residency != "any",
-    )
-
-
-def _ratio(trials: Sequence[CodecTrial], codec: str) -> float:
-    return next((trial.ratio for trial in trials if trial.codec == codec), 1.0)
 
 
 def _placement(
@@ -402,33 +256,6 @@ def _placement(
         if site == shard.origin
         else f"moved to {site}",
     )
-
-
-def _predict_wan_bytes(
-    placements: Sequence[Placement],
-    known: Mapping[str, tuple[Site, Profile]],
-    trials: Mapping[str, Sequence[CodecTrial]],
-    cascades: Mapping[str, Cascade],
-    record_bytes: float,
-) -> int:
-    """Bytes over the edge sites' links, both ways: moved shards, escalated rows and results.
-
-    The models are there already: measuring the site brought them.
-    """
-    total = 0.0
-    for p in placements:
-        result = RESULT_BYTES + RESULT_BYTES_PER_ROW * p.shard.rows if known[p.site][0].tier == "edge" else 0
-        total += result  # written once; read again by a run that finds it there
-        if p.reused:
-            continue
-        (origin, _), (site, _) = known[p.shard.origin], known[p.site]
-        packed = p.shard.bytes / _ratio(trials[p.shard.source], p.codec)
-        left = origin.tier == "edge" and (site is not origin or not origin.shards_on_premises)
-        total += packed if left else 0
-        if site.tier == "edge":
-            total += cascades[p.variant].escalation * p.shard.rows * record_bytes
-            total += packed if site is not origin or not site.shards_on_premises else 0
-    return int(total)
 
 
 plan_placement_task = task(name="plan", task_run_name="plan {run_id}", cache_policy=NO_CACHE)(plan_placement)

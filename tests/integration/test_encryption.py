@@ -28,6 +28,7 @@ from tasks.infer_shards import infer_shards
 from tasks.order_escalations import order_escalations
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
+from tasks.write_orders import write_orders
 from tasks.write_report import _gallery
 from tests.homes import Home
 
@@ -144,6 +145,7 @@ class Bench:
         self.plan = plan_placement(
             name, self.dataset, self.cards, chosen, SITES, profiles, indexes, 0.1, bucket, confidence=0
         )
+        write_orders(self.plan, SITES, profiles, bucket, restricted=self.dataset.sensitivity == "restricted")
         self.stored = []
         for source in self.dataset.sources:
             mine = [p for p in self.plan.placements if p.shard.source == source.name]

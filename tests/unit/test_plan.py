@@ -8,9 +8,9 @@ import pytest
 
 from data_catalog.errors import PlanError
 from data_catalog.nouns import CodecTrial, Profile, Site
+from infra.codec_trials import choose_codec
 from infra.placement import RULES, PlaceOrigin, PlaceSite, PlaceVariant, Problem
 from infra.placement.programme import predict
-from tasks.plan_placement import choose_codec
 
 pytestmark = pytest.mark.unit
 

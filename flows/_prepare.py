@@ -1,0 +1,121 @@
+"""What a run and a plan have in common: train, preprocess, partition, measure, and choose what each site answers with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.runtime import flow_run
+
+from data_catalog.catalog import Catalog
+from data_catalog.nouns import Dataset, Model, Profile, Site, Tier, VariantCard
+from flows.probe import probe
+from infra import choice
+from infra.ledger import Index
+from infra.partition import sized
+from infra.pipeline import side_by_side
+from infra.progress import Stopwatch
+from infra.settings import Settings
+from infra.sites import read_profile
+from infra.storage import open_store
+from tasks.choose_variants import choose_variants_task
+from tasks.cut_shards import cut_shards_task
+from tasks.fit_transforms import fit_transforms_task
+from tasks.offer_variants import offer_variants_task
+from tasks.preprocess_source import preprocess_source_task
+from tasks.publish_cards import publish_cards_task
+from tasks.refine_profiles import refine_profiles_task
+from tasks.train_model import train_model_task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """What the catalog says of a run's names."""
+
+    batch: Dataset
+    network: Model
+    school: Dataset  # that the model is trained on
+    where: list[Site]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything that a plan looks at."""
+
+    batch: Dataset  # its transforms fitted
+    cards: dict[Tier, VariantCard]
+    chosen: dict[str, VariantCard]  # by site
+    fallbacks: dict[str, str]  # by site: why it answers with an earlier variant
+    profiles: list[Profile]
+    indexes: list[Index]
+    spools: dict[str, Path | None]  # by source
+    left_out: int  # quarantined rows
+    probe_bytes: int  # what measuring new sites sent over their links
+
+
+def entries_of(settings: Settings, dataset: str, model: str, sites: tuple[str, ...]) -> Entries:
+    """Look the names up.
+
+    Raises:
+        CatalogError: an entry is broken.
+        UnknownName: there is none.
+    """
+    catalog = Catalog(settings.catalog_folders)
+    batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
+    where = catalog.sites(sites, batch, "parameter `sites`")
+    school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
+    return Entries(batch=sized(batch, where), network=network, school=school, where=where)
+
+
+def new_run_id(watch: Stopwatch) -> str:
+    """The start of a run in UTC, and the first letters of the flow run's id."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
+
+
+def prepare(entries: Entries, work: Path, bucket: str, watch: Stopwatch) -> Prepared:
+    """The stages before the plan, in order, in a folder of the run's own; what was done before is not done again."""
+    batch, where = entries.batch, entries.where
+    with watch.stage("train"):
+        batch, school = fit_transforms_task(batch, entries.school, work, bucket)
+        cards = train_model_task(entries.network, school, work, bucket, where)
+        publish_cards_task(list(cards.values()), watch.started)
+
+    spools: dict[str, Path | None] = {}
+    threads = {site.name: site.threads for site in where}
+    quarantined: dict[str, int] = {}
+
+    def cut(source: str) -> Index:
+        with watch.stage("preprocess", batch.source(source).site):
+            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
+        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
+        with watch.stage("partition", batch.source(source).site):
+            return cut_shards_task(
+                batch, source, prepared.fingerprint, prepared.spool, work, bucket, prepared.lossy_error
+            )
+
+    indexes = side_by_side(cut, [source.name for source in batch.sources])
+
+    dispatch: dict[str, float] = {}
+    measured = 0
+
+    def profiled(site: Site) -> Profile:
+        known = read_profile(open_store(bucket), site.name)
+        new = choice.unmeasured(known, offered[site.name])
+        if known and not new:
+            return known
+        nonlocal measured
+        begun = time.time()
+        profile = probe(site, new)
+        measured += profile.probe_bytes if site.tier == "edge" else 0
+        dispatch[site.name] = time.time() - begun - profile.probe_seconds
+        return profile
+
+    with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
+        offered = offer_variants_task(cards, where, bucket)
+        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
+        chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
+    return Prepared(
+        batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, indexes=indexes, spools=spools,
+        left_out=sum(quarantined.values()), probe_bytes=measured,
+    )  # fmt: skip

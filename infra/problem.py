@@ -1,0 +1,80 @@
+"""The problem of a run: what was measured of sites, links, codecs and variants, as the planner's programme takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from data_catalog.nouns import Cascade, CodecTrial, Dataset, Profile, Shard, Site, VariantCard
+
+
+def place_site(site: Site, profile: Profile, variants: Iterable[tuple[VariantCard, Cascade]]) -> PlaceSite:
+    """A site as the programme sees it.
+
+    Args:
+        site: which one.
+        profile: what was measured of it.
+        variants: that it may answer with, each measured there, and the cascade that it would run.
+    """
+    return PlaceSite(
+        name=site.name, cloud=site.tier == "cloud", host=profile.host, host_cores=profile.cores,
+        threads=min(site.threads, profile.cores), variants=tuple(_place_variant(site, profile, *each) for each in variants),
+        dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds,
+        up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
+        disk_bytes=float(profile.disk_free_bytes), memory_bytes=float(profile.memory_bytes),
+        prices=PlacePrices(**site.prices.model_dump()),
+    )  # fmt: skip
+
+
+def _place_variant(site: Site, profile: Profile, card: VariantCard, cascade: Cascade) -> PlaceVariant:
+    speed = profile.variants[card.digest]
+    return PlaceVariant(
+        name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
+        escalation=cascade.escalation, bytes=card.bytes, memory_bytes=card.bytes,
+        accuracy=cascade.validation_accuracy if site.tier == "edge" else cascade.validation_cloud_accuracy,
+    )  # fmt: skip
+
+
+def place_origins(
+    dataset: Dataset,
+    shards: Sequence[Shard],
+    codecs: Mapping[str, str],
+    trials: Mapping[str, Sequence[CodecTrial]],
+) -> tuple[PlaceOrigin, ...]:
+    """The shards that are to be placed, by origin: how many, and the means of their rows and compressed bytes.
+
+    Args:
+        dataset: says what may leave an origin.
+        shards: without those whose result the ledger holds.
+        codecs: by source.
+        trials: by source.
+    """
+    born: dict[str, list[Shard]] = {}
+    for shard in shards:
+        born.setdefault(shard.origin, []).append(shard)
+    return tuple(
+        PlaceOrigin(
+            site=origin,
+            shards=len(mine),
+            rows=float(np.mean([shard.rows for shard in mine])),
+            bytes=float(np.mean([shard.bytes / ratio(trials[shard.source], codecs[shard.source]) for shard in mine])),
+            resident=dataset.residency != "any",
+        )
+        for origin, mine in sorted(born.items())
+    )
+
+
+def record_bytes(shards: Sequence[Shard], trials: Sequence[CodecTrial], codec: str) -> float:
+    """Mean bytes of one record, packed with a codec, as escalated rows are."""
+    return float(np.mean([shard.raw_bytes / shard.rows for shard in shards])) / ratio(trials, codec)
+
+
+def ratio(trials: Sequence[CodecTrial], codec: str) -> float:
+    """Bytes before over bytes after, as tried; 1 for a codec that was not."""
+    return next((trial.ratio for trial in trials if trial.codec == codec), 1.0)

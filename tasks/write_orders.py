@@ -1,0 +1,103 @@
+"""Write the first work orders of a plan: what each site is to answer, and what it may escalate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog.nouns import (
+    EscalationBudget,
+    EscalationOrder,
+    OrderedShard,
+    Plan,
+    Profile,
+    Site,
+    WorkOrder,
+)
+from infra import keys, ration, storage
+from infra.codec_trials import ESCALATION_CODEC
+
+
+def write_orders(
+    plan: Plan, sites: Sequence[Site], profiles: Sequence[Profile], bucket: str, *, restricted: bool = False
+) -> list[str]:
+    """Store a work order for every site that has shards in the plan; their keys, by the sites' names.
+
+    Args:
+        plan: of the run.
+        sites: of the run.
+        profiles: what was measured of each, in the sites' order.
+        bucket: of the store.
+        restricted: whether records lie in the store encrypted.
+    """
+    store = storage.open_store(bucket)
+    known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
+    clouds = [site.name for site in sites if site.tier == "cloud"]
+    shares = _shares(plan.budget, plan, known)
+    written = []
+    for site in sites:
+        order = work_order(plan, site, clouds[:1] if restricted else None)
+        if order.escalation and site.name in shares:
+            rows, size = shares[site.name]
+            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
+            order = order.model_copy(update={"escalation": rationed})
+        if order.shards:
+            written.append(keys.run(plan.run_id, "orders", f"{order.order_id}.json"))
+            store.put(written[-1], order.model_dump_json(indent=1).encode())
+    return sorted(written)
+
+
+def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:
+    """What one site is to do first: all shards that the plan gave it.
+
+    Args:
+        plan: of the run.
+        site: which one.
+        recipients: who has to read its escalated rows, if they are to be encrypted.
+    """
+    encrypted = recipients is not None
+    card = plan.cards[site.name]
+    threshold = plan.cascades[card.digest] if site.tier == "edge" else plan.cascade
+    escalation = EscalationOrder(
+        threshold=threshold.threshold,
+        temperature=threshold.temperature,
+        codec=ESCALATION_CODEC,
+        cloud_variant=plan.variants["cloud"].answering,
+        preprocessing=plan.preprocessing,
+        shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
+        recipients=tuple(recipients or ()),
+    )
+    return WorkOrder(
+        run_id=plan.run_id,
+        order_id=site.name,
+        site=site.name,
+        tier=site.tier,
+        card=card,
+        batch=plan.batch_sizes[site.name],
+        threads=site.threads,
+        shards=tuple(
+            OrderedShard(
+                key=p.key, digest=p.shard.digest, rows=p.shard.rows, bytes=p.shard.bytes, codec=p.codec,
+                result=p.result, local=p.shard.origin == site.name and site.shards_on_premises,
+            )
+            for p in plan.placements if p.site == site.name
+        ),
+        escalation=escalation if site.tier == "edge" else None,
+        fallback=plan.fallbacks.get(site.name, ""),
+    )  # fmt: skip
+
+
+def _shares(
+    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
+) -> dict[str, tuple[int | None, int | None]]:
+    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
+    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
+    if budget is None:
+        return {}
+    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
+    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
+
+
+write_orders_task = task(name="write orders", cache_policy=NO_CACHE)(write_orders)
