@@ -12,10 +12,8 @@ from pydantic import Field
 
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import Dataset, EscalationBudget, Model, Placement, Profile, Receipt, Report, Site
-from flows.fulfil import fulfil
-from flows.probe import probe
+from flows import _dispatching as dispatching
 from infra import choice, keys
-from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
@@ -26,13 +24,10 @@ from infra.storage import open_store
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.choose_variants import choose_variants_task
-from tasks.compress_shards import compress_shards_task
-from tasks.cut_shards import cut_shards_task
 from tasks.fit_transforms import fit_transforms_task
 from tasks.offer_variants import offer_variants_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
-from tasks.preprocess_source import preprocess_source_task
 from tasks.publish_cards import publish_cards_task
 from tasks.publish_plan import publish_plan_task
 from tasks.publish_report import publish_report_task
@@ -99,20 +94,15 @@ def _run(
         cards = train_model_task(network, school, work, bucket, where)
         publish_cards_task(list(cards.values()), watch.started)
 
-    spools: dict[str, Path | None] = {}
-    threads = {site.name: site.threads for site in where}
-    quarantined: dict[str, int] = {}
+    named = {site.name: site for site in where}
 
-    def prepare(source: str) -> Index:
-        with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
-        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
-        with watch.stage("partition", batch.source(source).site):
-            return cut_shards_task(
-                batch, source, prepared.fingerprint, prepared.spool, work, bucket, prepared.lossy_error
-            )
+    def prepare(source: str) -> dispatching.Ready:
+        origin = named.get(batch.source(source).site)
+        return dispatching.prepare(origin, batch, source, run_id, work, bucket, watch)
 
-    indexes = side_by_side(prepare, [source.name for source in batch.sources])
+    names = [source.name for source in batch.sources]
+    ready = dict(zip(names, side_by_side(prepare, names), strict=True))
+    indexes = [ready[source].index for source in names]
 
     dispatch: dict[str, float] = {}
     measured = 0
@@ -124,7 +114,7 @@ def _run(
             return known
         nonlocal measured
         begun = time.time()
-        profile = probe(site, new)
+        profile = dispatching.probe(site, new, run_id, bucket)
         measured += profile.probe_bytes if site.tier == "edge" else 0
         dispatch[site.name] = time.time() - begun - profile.probe_seconds
         return profile
@@ -141,39 +131,37 @@ def _run(
         publish_plan_task(plan)
 
     def compress(source: str) -> tuple[str, int]:
-        origin = next(site for site in where if site.name == batch.source(source).site)
+        origin = named[batch.source(source).site]
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(
-                batch, source, mine, spools[source], origin.shards_on_premises, bucket, origin.threads
-            )
-        return origin.name, stored.wan_bytes
+            crossed = dispatching.compress(origin, batch, source, mine, ready[source].spool, run_id, bucket)
+        return origin.name, ready[source].wan_bytes + crossed
 
-    sent = side_by_side(compress, [source.name for source in batch.sources])
+    sent = side_by_side(compress, names)
 
     dispatch.clear()
 
-    def answer(order_key: str) -> Receipt:
+    def answer(site: str, order_key: str) -> Receipt:
         begun = time.time()
-        receipt = fulfil(order_key)
+        receipt = dispatching.answer(named[site], order_key, run_id, bucket)
         dispatch[receipt.site] = time.time() - begun - (receipt.finished - receipt.started)
         return receipt
 
     with watch.stage("infer"):
         working = sorted({placement.site for placement in plan.placements})
-        receipts = side_by_side(answer, [keys.run(run_id, "orders", f"{name}.json") for name in working])
+        receipts = side_by_side(lambda name: answer(name, keys.run(run_id, "orders", f"{name}.json")), working)
 
     with watch.stage("escalate"):
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
-        if unsure:
-            receipts.append(answer(unsure))
+        if unsure and cloud:
+            receipts.append(answer(cloud.name, unsure))
     refine_profiles_task(profiles, dispatch, receipts, chosen, bucket)
 
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, network, receipts, work, bucket)
 
-    left_out = sum(quarantined.values())
+    left_out = sum(source.quarantined_rows for source in ready.values())
     report = write_report_task(
         plan, where, receipts, totals, sent, measured, watch, flow_run.name or "", bucket, left_out
     )
