@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cloudedge.sites_command import site
 from data_catalog.errors import CloudEdgeError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, an
 @click.version_option(package_name="cloudedge")
 def cli() -> None:
     """One batch of inference over data at many edge sites and in a cloud, as one accountable job."""
+
+
+cli.add_command(site)
 
 
 @cli.command()

@@ -213,6 +213,9 @@ class Site(Noun):
     shards_on_premises: bool = True
     runtime: str = ""  # what executes models here, such as `tflite_runtime`; empty: what each variant was made for
     prices: Prices = Prices()
+    # How it gets its orders: called in this process; by a process of its own that polls a mailbox in the store
+    # (`cloudedge site work`); by a Prefect worker of its own work pool.
+    dispatch: Literal["embedded", "mailbox", "worker"] = "embedded"
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
 
     @model_validator(mode="before")

@@ -10,9 +10,8 @@ from prefect.runtime import flow_run
 
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import Dataset, Model, Profile, Site, Tier, VariantCard
-from flows.probe import probe
+from flows import _dispatching as dispatching
 from infra import choice
-from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
@@ -20,10 +19,8 @@ from infra.settings import Settings
 from infra.sites import read_profile
 from infra.storage import open_store
 from tasks.choose_variants import choose_variants_task
-from tasks.cut_shards import cut_shards_task
 from tasks.fit_transforms import fit_transforms_task
 from tasks.offer_variants import offer_variants_task
-from tasks.preprocess_source import preprocess_source_task
 from tasks.publish_cards import publish_cards_task
 from tasks.refine_profiles import refine_profiles_task
 from tasks.train_model import train_model_task
@@ -48,9 +45,7 @@ class Prepared:
     chosen: dict[str, VariantCard]  # by site
     fallbacks: dict[str, str]  # by site: why it answers with an earlier variant
     profiles: list[Profile]
-    indexes: list[Index]
-    spools: dict[str, Path | None]  # by source
-    left_out: int  # quarantined rows
+    sources: dict[str, dispatching.Ready]  # by name, in the dataset's order
     probe_bytes: int  # what measuring new sites sent over their links
 
 
@@ -73,7 +68,7 @@ def new_run_id(watch: Stopwatch) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(watch.started))}-{str(flow_run.id or '')[:8]}"
 
 
-def prepare(entries: Entries, work: Path, bucket: str, watch: Stopwatch) -> Prepared:
+def prepare(entries: Entries, run_id: str, work: Path, bucket: str, watch: Stopwatch) -> Prepared:
     """The stages before the plan, in order, in a folder of the run's own; what was done before is not done again."""
     batch, where = entries.batch, entries.where
     with watch.stage("train"):
@@ -81,20 +76,14 @@ def prepare(entries: Entries, work: Path, bucket: str, watch: Stopwatch) -> Prep
         cards = train_model_task(entries.network, school, work, bucket, where)
         publish_cards_task(list(cards.values()), watch.started)
 
-    spools: dict[str, Path | None] = {}
-    threads = {site.name: site.threads for site in where}
-    quarantined: dict[str, int] = {}
+    named = {site.name: site for site in where}
 
-    def cut(source: str) -> Index:
-        with watch.stage("preprocess", batch.source(source).site):
-            prepared = preprocess_source_task(batch, source, work, bucket, threads.get(batch.source(source).site, 1))
-        spools[source], quarantined[source] = prepared.spool, prepared.quarantined_rows
-        with watch.stage("partition", batch.source(source).site):
-            return cut_shards_task(
-                batch, source, prepared.fingerprint, prepared.spool, work, bucket, prepared.lossy_error
-            )
+    def cut(source: str) -> dispatching.Ready:
+        origin = named.get(batch.source(source).site)
+        return dispatching.prepare(origin, batch, source, run_id, work, bucket, watch)
 
-    indexes = side_by_side(cut, [source.name for source in batch.sources])
+    names = [source.name for source in batch.sources]
+    ready = dict(zip(names, side_by_side(cut, names), strict=True))
 
     dispatch: dict[str, float] = {}
     measured = 0
@@ -106,7 +95,7 @@ def prepare(entries: Entries, work: Path, bucket: str, watch: Stopwatch) -> Prep
             return known
         nonlocal measured
         begun = time.time()
-        profile = probe(site, new)
+        profile = dispatching.probe(site, new, run_id, bucket)
         measured += profile.probe_bytes if site.tier == "edge" else 0
         dispatch[site.name] = time.time() - begun - profile.probe_seconds
         return profile
@@ -116,6 +105,6 @@ def prepare(entries: Entries, work: Path, bucket: str, watch: Stopwatch) -> Prep
         profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
         chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
     return Prepared(
-        batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, indexes=indexes, spools=spools,
-        left_out=sum(quarantined.values()), probe_bytes=measured,
+        batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, sources=ready,
+        probe_bytes=measured,
     )  # fmt: skip

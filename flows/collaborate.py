@@ -11,15 +11,14 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.nouns import EscalationBudget, Placement, Receipt, Report
+from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
-from flows.fulfil import fulfil
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.ration import read_budget
 from infra.settings import read_settings
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
-from tasks.compress_shards import compress_shards_task
 from tasks.order_escalations import order_escalations_task
 from tasks.plan_placement import plan_placement_task
 from tasks.publish_plan import publish_plan_task
@@ -70,51 +69,51 @@ def _run(
     """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
     run_id, where = new_run_id(watch), entries.where
-    ready = prepare(entries, work, bucket, watch)
+    ready = prepare(entries, run_id, work, bucket, watch)
     batch, chosen, profiles = ready.batch, ready.chosen, ready.profiles
+    named = {site.name: site for site in where}
 
     with watch.stage("plan"):
         plan = plan_placement_task(
-            run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
-            ready.fallbacks,
+            run_id, batch, ready.cards, chosen, where, profiles, [source.index for source in ready.sources.values()], bound, bucket,
+            confidence, budget, ready.fallbacks,
         )  # fmt: skip
         publish_plan_task(plan)
         orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")
 
     def compress(source: str) -> tuple[str, int]:
-        origin = next(site for site in where if site.name == batch.source(source).site)
+        origin = named[batch.source(source).site]
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            stored = compress_shards_task(
-                batch, source, mine, ready.spools[source], origin.shards_on_premises, bucket, origin.threads
-            )
-        return origin.name, stored.wan_bytes
+            crossed = dispatching.compress(origin, batch, source, mine, ready.sources[source].spool, run_id, bucket)
+        return origin.name, ready.sources[source].wan_bytes + crossed
 
-    sent = side_by_side(compress, [source.name for source in batch.sources])
+    sent = side_by_side(compress, list(ready.sources))
 
     dispatch: dict[str, float] = {}
 
-    def answer(order_key: str) -> Receipt:
+    def answer(site: str, order_key: str) -> Receipt:
         begun = time.time()
-        receipt = fulfil(order_key)
+        receipt = dispatching.answer(named[site], order_key, run_id, bucket)
         dispatch[receipt.site] = time.time() - begun - (receipt.finished - receipt.started)
         return receipt
 
     with watch.stage("infer"):
-        receipts = side_by_side(answer, orders)
+        receipts = side_by_side(lambda site: answer(site, orders[site]), list(orders))
 
     with watch.stage("escalate"):
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
-        if unsure:
-            receipts.append(answer(unsure))
+        if unsure and cloud:
+            receipts.append(answer(cloud.name, unsure))
     refine_profiles_task(profiles, dispatch, receipts, chosen, bucket)
 
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket)
 
+    left_out = sum(source.quarantined_rows for source in ready.sources.values())
     report = write_report_task(
-        plan, where, receipts, totals, sent, ready.probe_bytes, watch, flow_run.name or "", bucket, ready.left_out
+        plan, where, receipts, totals, sent, ready.probe_bytes, watch, flow_run.name or "", bucket, left_out
     )
     publish_report_task(report)
     return report

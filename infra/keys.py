@@ -21,13 +21,13 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     models/<model>/current/<group>/<serial>-<token>.json   what the sites of a group answer with: the highest serial
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
-    sites/<site>/{profile.json, public.pem}
+    sites/<site>/{profile.json, public.pem, mailbox.json, presence.json}
     models/<model>/<version>/edge/weights.npz              the edge variant's float32 net, for sites to learn on from
     sites/<site>/training/<model>/<federation>/<round>/    what a site learnt in a round: {<digest>.npz, update.json}
     sites/<site>/training/<model>/latest.json              its last round, of whatever federation
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
-    runs/<run_id>/{plan.json, orders/, receipts/, predictions/, report.json, report.html}
+    runs/<run_id>/{plan.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
 """
 
 from __future__ import annotations
@@ -143,6 +143,16 @@ def is_encrypted(key: str) -> bool:
 def profile(site: str) -> str:
     """Key of a site's measured profile."""
     return f"sites/{site}/profile.json"
+
+
+def mailbox(site: str) -> str:
+    """Key of the letters to a site that is a process of its own."""
+    return f"sites/{site}/mailbox.json"
+
+
+def presence(site: str) -> str:
+    """Key of the last sign of life of a site that is a process of its own."""
+    return f"sites/{site}/presence.json"
 
 
 def public_key(site: str) -> str:

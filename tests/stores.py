@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from data_catalog.errors import ObjectMissing
 from infra import storage
 
@@ -20,7 +22,9 @@ class FolderStore(storage.Store):
 
     def put(self, key, data):
         (self.folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / key).write_bytes(data)
+        unfinished = self.folder.parent / f"{uuid4().hex}.put"  # as S3, whole or not there
+        unfinished.write_bytes(data)
+        unfinished.rename(self.folder / key)
 
     def get_file(self, key, path):
         path.write_bytes(self.get(key))
@@ -32,6 +36,9 @@ class FolderStore(storage.Store):
         return sorted(
             path.relative_to(self.folder).as_posix() for path in (self.folder / prefix).rglob("*") if path.is_file()
         )
+
+    def exists(self, key):
+        return (self.folder / key).is_file()
 
     def delete(self, key):
         (self.folder / key).unlink()

@@ -1,0 +1,96 @@
+"""How a site gets its orders: called in this process, or asked through its mailbox. A stage a function; the same answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_catalog.nouns import Dataset, Placement, Profile, Receipt, Site, VariantCard
+from data_catalog.orders import Answered, Compressed, CompressOrder, Kind, Prepared, PrepareOrder, ProbeOrder
+from flows.fulfil import fulfil
+from flows.probe import probe as probe_here
+from infra import keys
+from infra.ledger import Index, read_index
+from infra.progress import Stopwatch, publish
+from infra.settings import read_settings
+from infra.storage import open_store
+from tasks.ask_site import ask_site_task
+from tasks.compress_shards import compress_shards_task
+from tasks.cut_shards import cut_shards_task
+from tasks.preprocess_source import preprocess_source_task
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A source that is cut into shards: its index, and where the batch lies if the origin is in this process."""
+
+    index: Index
+    spool: Path | None
+    quarantined_rows: int
+    wan_bytes: int = 0  # that crossed the origin's link for it
+
+
+def prepare(
+    origin: Site | None, batch: Dataset, source: str, run_id: str, work: Path, bucket: str, watch: Stopwatch
+) -> Ready:
+    """Preprocess a source and cut it into shards, where it is born."""
+    name, threads = batch.source(source).site, origin.threads if origin else 1
+    if origin is None or origin.dispatch == "embedded":
+        with watch.stage("preprocess", name):
+            done = preprocess_source_task(batch, source, work, bucket, threads)
+        with watch.stage("partition", name):
+            index = cut_shards_task(batch, source, done.fingerprint, done.spool, work, bucket, done.lossy_error)
+        return Ready(index, done.spool, done.quarantined_rows)
+    order = PrepareOrder(dataset=batch, source=source, threads=threads)
+    with watch.stage("preprocess", name):
+        answered = _ask(origin, "prepare", order, run_id, f"prepare-{source}", bucket)
+        prepared = Prepared.model_validate(answered.body)
+        key = keys.shard_index(batch.name, source, prepared.fingerprint)
+        index = read_index(open_store(bucket).get(key), key)
+    publish("partition", name, len(index.shards), len(index.shards))
+    return Ready(index, None, prepared.quarantined_rows, answered.wan_in + answered.wan_out)
+
+
+def probe(site: Site, cards: tuple[VariantCard, ...], run_id: str, bucket: str) -> Profile:
+    """Measure a site with these variants."""
+    if site.dispatch == "embedded":
+        return probe_here(site, cards)
+    answered = _ask(site, "probe", ProbeOrder(site=site, cards=cards), run_id, f"probe-{site.name}", bucket)
+    return Profile.model_validate(answered.body)
+
+
+def compress(
+    origin: Site, batch: Dataset, source: str, placements: list[Placement], spool: Path | None, run_id: str, bucket: str
+) -> int:
+    """Compress a source's shards at their origin and store them; the bytes that crossed its link."""
+    if origin.dispatch == "embedded":
+        stored = compress_shards_task(
+            batch, source, placements, spool, origin.shards_on_premises, bucket, origin.threads
+        )
+        return stored.wan_bytes
+    order = CompressOrder(
+        dataset=batch, source=source, placements=tuple(placements), on_premises=origin.shards_on_premises,
+        threads=origin.threads,
+    )  # fmt: skip
+    answered = _ask(origin, "compress", order, run_id, f"compress-{source}", bucket)
+    done = Compressed.model_validate(answered.body)
+    publish("compress", origin.name, len(placements), len(placements))
+    return max(done.wan_bytes, answered.wan_in + answered.wan_out)
+
+
+def answer(site: Site, order_key: str, run_id: str, bucket: str) -> Receipt:
+    """Let a site do a work order; its receipt, with all that crossed the link for it."""
+    if site.dispatch == "embedded":
+        return fulfil(order_key)
+    name = order_key.rpartition("/")[2].removesuffix(".json")
+    publish("infer", site.name, 0, 0)
+    answered = _ask(site, "answer", order_key, run_id, f"answer-{name}", bucket)
+    receipt = Receipt.model_validate_json(open_store(bucket).get(keys.run(run_id, "receipts", f"{name}.json")))
+    publish("infer", site.name, receipt.shards, receipt.shards)
+    return receipt.model_copy(update={"wan_in": answered.wan_in, "wan_out": answered.wan_out})
+
+
+def _ask(
+    site: Site, kind: Kind, order: PrepareOrder | ProbeOrder | CompressOrder | str, run_id: str, name: str, bucket: str
+) -> Answered:
+    return ask_site_task(site, kind, order, run_id, name, read_settings().site_seconds, bucket)

@@ -1,0 +1,196 @@
+"""Letters, answers, and what a site's process makes of them, without a server."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from data_catalog import errors
+from data_catalog.orders import Answered, Letter, Mailbox, Prepared, PrepareOrder
+from infra import agent, keys, mailbox
+from infra.premises import SiteStore
+from tests.stores import FolderStore
+
+pytestmark = pytest.mark.unit
+
+DONE = Prepared(fingerprint="f", quarantined_rows=3)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def site(store, tmp_path):
+    return SiteStore(store, tmp_path / "premises")
+
+
+def letter(name: str = "prepare-a", deadline: float = 4e9) -> Letter:
+    return Letter(
+        order_id=f"run/{name}", kind="prepare", key="orders/a", answer=keys.run("run", "answers", f"{name}.json"),
+        deadline=deadline,
+    )  # fmt: skip
+
+
+def test_a_letter_is_posted_once_and_removed(store):
+    first, second = letter("a"), letter("b")
+    for each in (first, second, first):
+        mailbox.post(store, "post-1", each)
+    assert mailbox.read(store, "post-1") == (first, second)
+    assert mailbox.read(store, "post-2") == ()
+    mailbox.remove(store, "post-1", first.order_id)
+    assert mailbox.read(store, "post-1") == (second,)
+
+
+def test_letters_that_nobody_waits_for_are_taken_out_by_the_next(store):
+    mailbox.post(store, "post-1", letter("old", deadline=1.0))
+    mailbox.post(store, "post-1", letter("new"))
+    assert [each.order_id for each in mailbox.read(store, "post-1")] == ["run/new"]
+
+
+def test_a_broken_mailbox_is_named(store):
+    store.put(keys.mailbox("post-1"), b"{")
+    with pytest.raises(errors.CorruptObject, match=r"sites/post-1/mailbox\.json"):
+        mailbox.read(store, "post-1")
+
+
+def test_a_letter_is_done_once(store, site):
+    done = []
+    mailbox.post(store, "post-1", letter())
+    for settled in (set(), set()):  # two processes in turn, two looks each
+        for _ in range(2):
+            agent.look("post-1", site, {"prepare": lambda each: done.append(each) or DONE}, settled, {})
+    assert done == [letter()]
+    answered = Answered.model_validate_json(store.get(letter().answer))
+    assert answered.body == DONE.model_dump()
+    assert answered.failure is None
+
+
+def test_what_crosses_the_link_for_a_letter_is_in_its_answer(store, site):
+    store.put("orders/a", b"x" * 70)
+    mailbox.post(store, "post-1", letter())
+
+    def prepare(each: Letter) -> Prepared:
+        site.put("result", site.get(each.key) * 2)
+        site.stay(["kept"])
+        site.put("kept", b"y" * 1000)
+        assert site.get("kept") == b"y" * 1000
+        return DONE
+
+    agent.look("post-1", site, {"prepare": prepare}, set(), {})
+    answered = Answered.model_validate_json(store.get(letter().answer))
+    assert (answered.wan_in, answered.wan_out) == (70, 140)
+    assert not store.exists("kept")
+
+
+@pytest.mark.parametrize(
+    ("raised", "arrives", "says"),
+    [
+        (errors.BadRecord("row 3 of a.csv is no number"), errors.BadRecord, "row 3 of a.csv is no number"),
+        (errors.ObjectMissing("orders/a is gone"), errors.ObjectMissing, "orders/a is gone"),
+        (ZeroDivisionError("by zero"), errors.SiteFailed, "site post-1: ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_failure_is_raised_at_the_coordinator_by_its_class(store, site, monkeypatch, raised, arrives, says):
+    monkeypatch.setattr("sys.excepthook", lambda *about: None)
+
+    def prepare(each: Letter) -> Prepared:
+        raise raised
+
+    def serve() -> None:
+        while not agent.look("post-1", site, {"prepare": prepare}, set(), {}):
+            pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(arrives) as caught:
+        mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 60.0)
+    thread.join()
+    assert str(caught.value) == says
+    assert mailbox.read(store, "post-1") == ()
+
+
+def test_a_link_that_is_down_leaves_the_letter_to_be_done_again(store, site):
+    tries = []
+
+    def prepare(each: Letter) -> Prepared:
+        tries.append(each)
+        if len(tries) < 6:
+            raise errors.StoreUnreachable("no answer")
+        return DONE
+
+    mailbox.post(store, "post-1", letter())
+    settled, failures = set(), {}
+    for _ in range(5):
+        with pytest.raises(errors.StoreUnreachable):
+            agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+    assert not store.exists(letter().answer)
+    assert agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+    assert Answered.model_validate_json(store.get(letter().answer)).body == DONE.model_dump()
+
+
+def test_a_store_that_keeps_failing_is_a_failure_at_last(store, site):
+    def prepare(each: Letter) -> Prepared:
+        raise errors.StoreError("the store failed at x")
+
+    mailbox.post(store, "post-1", letter())
+    settled, failures = set(), {}
+    for _ in range(agent.TRIES - 1):
+        with pytest.raises(errors.StoreError):
+            agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+    agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+    answered = Answered.model_validate_json(store.get(letter().answer))
+    assert answered.failure
+    assert answered.failure.error == "StoreError"
+
+
+def test_nobody_there_is_said_with_what_to_do(store):
+    with pytest.raises(errors.SiteFailed, match=r"no process of it was ever there.*`cloudedge site work post-1`"):
+        mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 0.1)
+    assert mailbox.read(store, "post-1") == ()
+
+
+def test_a_letter_that_another_coordinator_lost_is_posted_again(store, site, monkeypatch):
+    monkeypatch.setattr(mailbox, "LOOK_AFTER_LETTER", 0.01)
+    lost = []
+    post = mailbox.post
+
+    def posting(*about) -> None:
+        post(*about)
+        if not lost:
+            lost.append(about)
+            store.put(keys.mailbox("post-1"), Mailbox().model_dump_json().encode())
+        else:
+            agent.look("post-1", site, {"prepare": lambda each: DONE}, set(), {})
+
+    monkeypatch.setattr(mailbox, "post", posting)
+    assert mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 60.0).body == DONE.model_dump()
+
+
+def test_the_site_store_is_the_store_but_for_what_stays(store, site, tmp_path):
+    site.stay(["a/kept"])
+    store.put("a/kept", b"another")
+    store.put("a/there", b"there")
+    assert not site.exists("a/kept")
+    assert site.present(["a/kept", "a/there"]) == {"a/there"}
+    site.put("a/kept", b"kept")
+    assert store.get("a/kept") == b"another"
+    fresh = SiteStore(store, tmp_path / "premises")  # the process was started again
+    assert fresh.get("a/kept") == b"kept"
+    assert fresh.get_start("a/kept", 2) == b"ke"
+    assert fresh.keys("a") == ["a/kept", "a/there"]
+    fresh.get_file("a/kept", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"kept"
+    assert (fresh.received, fresh.sent) == (0, 0)
+    (tmp_path / "premises" / "a" / "kept").write_bytes(b"x" * 40)
+    with pytest.raises(errors.CorruptObject, match=r"a/kept.*run again"):
+        fresh.get("a/kept")
+
+
+def test_orders_survive_their_short_form():
+    from data_catalog.catalog import Catalog
+
+    order = PrepareOrder(dataset=Catalog().dataset("mnist-5k"), source="edge-1", threads=1)
+    assert PrepareOrder.model_validate_json(order.model_dump_json(exclude_defaults=True)) == order
