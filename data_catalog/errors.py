@@ -17,6 +17,7 @@ They live at the bottom layer, beside the nouns, because every layer speaks of f
     ├── CorruptObject             bytes that are not what their name promises
     ├── KeyMissing                a site has not the key to what it should read
     ├── StackError                a local server did not come up, or went away
+    ├── OrderRefused              a site obeys no such order: forged, altered, another's, expired or replayed
     ├── ModelRefused              a variant that failed its gate or cannot be loaded
     ├── PlanError                 no placement satisfies the constraints
     ├── SiteFailed                a site could not finish its work order
@@ -110,6 +111,10 @@ class KeyMissing(CloudEdgeError):
 
 class StackError(CloudEdgeError):
     """A server that the program started did not come up, or went away."""
+
+
+class OrderRefused(CloudEdgeError):
+    """A site does not obey: the order is forged, altered, for another site, expired or replayed."""
 
 
 class ModelRefused(CloudEdgeError):

@@ -22,6 +22,9 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem, mailbox.json, presence.json}
+    sites/<site>/{joined.json, invitation.json, registration.json}   of a site that joins
+    sites/<site>/orders/<nonce>.json                       an order as the coordinator signed it for a site that joined
+    sites/<site>/outbox/<nonce>/{slot-*, parcels.json}     what such a site sent under names that nobody knew before
     models/<model>/<version>/edge/weights.npz              the edge variant's float32 net, for sites to learn on from
     sites/<site>/training/<model>/<federation>/<round>/    what a site learnt in a round: {<digest>.npz, update.json}
     sites/<site>/training/<model>/latest.json              its last round, of whatever federation
@@ -158,6 +161,46 @@ def presence(site: str) -> str:
 def public_key(site: str) -> str:
     """Key of a site's public key."""
     return f"sites/{site}/public.pem"
+
+
+def joined(site: str) -> str:
+    """Key of the entry of a site that joined."""
+    return f"sites/{site}/joined.json"
+
+
+def invitation(site: str) -> str:
+    """Key of a site's open invitation."""
+    return f"sites/{site}/invitation.json"
+
+
+def registration(site: str) -> str:
+    """Key of what a machine sends that wants to be the site."""
+    return f"sites/{site}/registration.json"
+
+
+def signed_orders(site: str) -> str:
+    """The folder of a site's signed orders."""
+    return f"sites/{site}/orders"
+
+
+def signed_order(site: str, nonce: str) -> str:
+    """Key of a signed order."""
+    return f"{signed_orders(site)}/{nonce}.json"
+
+
+def outbox(site: str, token: str) -> str:
+    """The folder for what a site sends under names that nobody knew before, of one order."""
+    return f"sites/{site}/outbox/{token}"
+
+
+def slot(outbox: str, number: int) -> str:
+    """Key of a place in an outbox."""
+    return f"{outbox}/slot-{number:05}"
+
+
+def parcels(outbox: str) -> str:
+    """Key of what lies in which slot."""
+    return f"{outbox}/parcels.json"
 
 
 def training(site: str, model: str) -> str:

@@ -5,6 +5,7 @@
 | `CLOUDEDGE_HOME` | folder for the local stack, the sites' caches and spools | `~/.local/share/cloudedge` |
 | `CLOUDEDGE_BUCKET` | bucket of the S3 store; with it, no local store is started | local store |
 | `AWS_ENDPOINT_URL` | address of an S3 server that is not AWS | AWS |
+| `CLOUDEDGE_PUBLIC_ENDPOINT` | the same server's address as the sites that joined reach it | `AWS_ENDPOINT_URL` |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`, ... | as boto reads them | |
 | `PREFECT_API_URL` | a Prefect server; with it, no local one is started | local server |
 | `PREFECT_API_AUTH_STRING`, `PREFECT_API_KEY`, ... | as Prefect reads them | |
@@ -40,6 +41,7 @@ class Settings:
     home: Path
     bucket: str | None
     endpoint_url: str | None
+    public_endpoint_url: str | None = None
     prefect_api_url: str | None
     prefect_api_auth: str | None = None
     dask_address: str | None
@@ -94,6 +96,7 @@ def read_settings() -> Settings:
         home=home,
         bucket=bucket,
         endpoint_url=endpoint,
+        public_endpoint_url=env.get("CLOUDEDGE_PUBLIC_ENDPOINT") or None,
         prefect_api_url=env.get("PREFECT_API_URL") or None,
         prefect_api_auth=env.get("PREFECT_API_AUTH_STRING") or None,
         dask_address=env.get("CLOUDEDGE_DASK") or None,

@@ -38,6 +38,7 @@ from data_catalog.errors import (
     StoreUnreachable,
 )
 from infra import transfer
+from infra.security.presigning import Signer
 from infra.settings import read_settings
 
 if TYPE_CHECKING:
@@ -263,6 +264,33 @@ class Store:
         with translated(key, self.bucket):
             if self._fs.exists(f"{self.bucket}/{key}"):
                 self._fs.rm_file(f"{self.bucket}/{key}")
+
+    def copy(self, key: str, to: str) -> None:
+        """Write the object under another key too, in the store, with what was noted beside it; raises as `get`."""
+        with translated(key, self.bucket):
+            self._call("copy_object", to, CopySource={"Bucket": self.bucket, "Key": key})
+
+    def signer(self) -> Signer:
+        """Who signs access to single objects: this process's own credentials, for the address that sites reach.
+
+        Raises:
+            StoreRefused: this process has no credentials.
+        """
+        from botocore.session import get_session
+
+        session, found = get_session(), read_settings()
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise StoreRefused(
+                "no credentials to sign a site's access with; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        region = session.get_config_variable("region") or "us-east-1"
+        endpoint = found.public_endpoint_url or found.endpoint_url
+        url = (
+            f"{endpoint.rstrip('/')}/{self.bucket}" if endpoint else f"https://{self.bucket}.s3.{region}.amazonaws.com"
+        )
+        frozen = credentials.get_frozen_credentials()
+        return Signer(self.bucket, url, region, frozen.access_key, frozen.secret_key, frozen.token or "")
 
     def check(self) -> None:
         """Raise the right error if the bucket cannot be listed, read and written."""
