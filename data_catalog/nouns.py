@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
+Action = Literal["run", "train", "compress", "federate"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
 REPORT_SCHEMA_VERSION = 1
 
@@ -116,6 +117,7 @@ class Dataset(Noun):
     lossy: Transform | None = None  # lossy coding of the preprocessed values, only where it is asked for
     # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
     sensitivity: Literal["public", "restricted"] = "public"
+    purpose: Name | Literal[""] = ""  # that its records were given for, as rules of the access policy name it
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -217,6 +219,7 @@ class Site(Noun):
     # (`cloudedge site work`); by a Prefect worker of its own work pool.
     dispatch: Literal["embedded", "mailbox", "worker"] = "embedded"
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
+    region: Name | Literal[""] = ""  # where it stands, as rules of the access policy name it
 
     @model_validator(mode="before")
     @classmethod
@@ -428,6 +431,20 @@ class EscalationBudget(Noun):
     seconds: float | None = Field(default=None, ge=0)  # of each link
 
 
+class AccessDecision(Noun):
+    """That somebody may do something with a dataset, and the rule that says so: see `infra/security/policy.py`."""
+
+    who: str
+    does: Action
+    dataset: Name
+    sensitivity: Literal["public", "restricted"]
+    region: Name | Literal[""]
+    sites: tuple[Name, ...]  # of that region, that take part
+    purpose: Name | Literal[""]
+    hour: int  # of the day, UTC
+    rule: str
+
+
 class Placement(Noun):
     """Where one shard is answered, and why."""
 
@@ -464,6 +481,7 @@ class Plan(Noun):
     fallbacks: dict[str, str] = Field(default_factory=dict)  # by site: why it answers with an earlier variant
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
     budget: EscalationBudget | None = None  # of the escalations
+    access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
 
 
 class OrderedShard(Noun):
@@ -644,3 +662,4 @@ class Report(Noun):
     report_key: str
     flow_run: str = ""
     other_variants: tuple[VariantCard, ...] = ()  # that sites used beside `variants`
+    access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites

@@ -29,6 +29,7 @@ from infra.ledger import Index
 from infra.placement import RULES, Problem
 from infra.problem import place_origins, place_site, record_bytes
 from infra.progress import publish
+from infra.security import policy
 
 
 def plan_placement(
@@ -65,7 +66,9 @@ def plan_placement(
         BadInput: there are too few validation rows for the bound.
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
+        AccessDenied: the policy does not let this user answer the dataset at those sites.
     """
+    access = policy.authorise("run", dataset, sites)
     store = storage.open_store(bucket)
     known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
     for source in dataset.sources:
@@ -132,6 +135,7 @@ def plan_placement(
         fallbacks=dict(fallbacks or {}),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
+        access=access,
     )
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     publish("plan", "coordinator", 1, 1, "plans")

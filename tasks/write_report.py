@@ -117,6 +117,7 @@ def build_report(
         report_key=keys.run(plan.run_id, "report.json"),
         flow_run=flow_run,
         other_variants=tuple(others.values()),
+        access=plan.access,
     )
 
 
