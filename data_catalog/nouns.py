@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
+Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
 REPORT_SCHEMA_VERSION = 1
 
@@ -464,6 +465,13 @@ class Plan(Noun):
     fallbacks: dict[str, str] = Field(default_factory=dict)  # by site: why it answers with an earlier variant
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
     budget: EscalationBudget | None = None  # of the escalations
+    objective: Objective = "makespan"  # that was made least, and
+    caps: dict[Objective, float] = Field(default_factory=dict)  # what each may be at most
+    accuracy_floor: float = 0.0  # the least expected accuracy, by rows; 0: none
+    totals: dict[Objective, float] = Field(default_factory=dict)  # of what is computed, as the programme reckons
+    lower_bound: float = 0.0  # of the objective, over all placements
+    gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
+    balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
 
 
 class OrderedShard(Noun):
@@ -644,3 +652,10 @@ class Report(Noun):
     report_key: str
     flow_run: str = ""
     other_variants: tuple[VariantCard, ...] = ()  # that sites used beside `variants`
+    objective: Objective = "makespan"  # that the plan made least, and
+    caps: dict[Objective, float] = Field(default_factory=dict)  # what each might be at most
+    accuracy_floor: float = 0.0  # the least expected accuracy that was asked for; 0: none
+    predicted_totals: dict[Objective, float] = Field(default_factory=dict)  # of what was computed
+    lower_bound: float = 0.0  # of the objective, over all placements
+    gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
+    balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards

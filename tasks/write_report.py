@@ -117,6 +117,13 @@ def build_report(
         report_key=keys.run(plan.run_id, "report.json"),
         flow_run=flow_run,
         other_variants=tuple(others.values()),
+        objective=plan.objective,
+        caps=plan.caps,
+        accuracy_floor=plan.accuracy_floor,
+        predicted_totals=plan.totals,
+        lower_bound=plan.lower_bound,
+        gap=plan.gap,
+        balance=plan.balance,
     )
 
 
