@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cloudedge.plan_command import demands_of, plan, with_demands
 from cloudedge.sites_command import site
 from data_catalog.errors import CloudEdgeError
 
@@ -62,6 +63,7 @@ cli.add_command(site)
     metavar="AMOUNT",
     help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
 )
+@with_demands
 @with_catalog
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
 def run(
@@ -71,13 +73,20 @@ def run(
     bound: float,
     confidence: float,
     escalate_at_most: tuple[str, ...],
+    objective: str | None,
+    at_most: tuple[str, ...],
+    accuracy_at_least: float | None,
     catalog: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Answer a dataset's batch with a model over the sites, and report."""
     from cloudedge import running
 
-    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json)
+    demands = demands_of(objective, at_most, accuracy_at_least)
+    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json, demands)
+
+
+cli.add_command(plan)
 
 
 @cli.command()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError, StoreFull
 from infra import ration, settings
+from infra.demands import read_demands
 from infra.security import policy
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from data_catalog.nouns import Report
@@ -33,6 +34,7 @@ def run(
     escalate_at_most: Sequence[str],
     catalog: Sequence[Path],
     as_json: bool,
+    demands: Mapping[str, Any],
 ) -> None:
     """Run `collaborate` and show its report.
 
@@ -40,6 +42,7 @@ def run(
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
     ration.read_budget(escalate_at_most)
+    read_demands(**demands)
     found = with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
@@ -48,7 +51,9 @@ def run(
     with stack_for(found, _load_flow):
         from flows.collaborate import collaborate
 
-        report = call_flow(collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
+        report = call_flow(
+            collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most), **demands
+        )
         files = _keep(report, found.home)
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from data_catalog.catalog import Catalog
 from data_catalog.errors import CatalogError, StoreFull
+from infra.demands import in_words, written
 from infra.progress import Progress, listening
 from infra.settings import read_settings
 
@@ -147,6 +148,8 @@ def show_report(report: Report, page: Path) -> None:
         f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}"
     )
     console.print(f"bound     {promise(report)}")
+    if report.caps or report.accuracy_floor or report.objective != "makespan":
+        console.print(f"plan      {planned(report)}", soft_wrap=True)
     for s in report.sites:
         if s.drift and s.drift.flagged:
             console.print(f"[yellow]drift     {s.name}: {s.drift.reason}")
@@ -166,6 +169,16 @@ def show_report(report: Report, page: Path) -> None:
     console.print(f"seconds   {report.total_seconds:.1f} in all, {inferred}")
     console.print(f"report    {page}", soft_wrap=True)
     console.print(f"status: {report.status}")
+
+
+def planned(report: Report) -> str:
+    """What was asked of the plan, and what it should cost."""
+    asked = in_words(report.objective, report.caps, report.accuracy_floor)
+    if not report.predicted_totals.get("makespan"):
+        return f"{asked}; nothing was to be placed"
+    costs = ", ".join(written(name, value) for name, value in report.predicted_totals.items())
+    above = "" if report.gap is None else f", {report.gap:.2%} above the least that is possible"
+    return f"{asked}: {costs} predicted{above}"
 
 
 def promise(report: Report) -> str:

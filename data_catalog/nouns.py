@@ -15,6 +15,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
 Action = Literal["run", "train", "compress", "federate"]
+Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
 REPORT_SCHEMA_VERSION = 1
 
@@ -482,6 +483,13 @@ class Plan(Noun):
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
     budget: EscalationBudget | None = None  # of the escalations
     access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
+    objective: Objective = "makespan"  # that was made least, and
+    caps: dict[Objective, float] = Field(default_factory=dict)  # what each may be at most
+    accuracy_floor: float = 0.0  # the least expected accuracy, by rows; 0: none
+    totals: dict[Objective, float] = Field(default_factory=dict)  # of what is computed, as the programme reckons
+    lower_bound: float = 0.0  # of the objective, over all placements
+    gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
+    balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
 
 
 class OrderedShard(Noun):
@@ -663,3 +671,10 @@ class Report(Noun):
     flow_run: str = ""
     other_variants: tuple[VariantCard, ...] = ()  # that sites used beside `variants`
     access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites
+    objective: Objective = "makespan"  # that the plan made least, and
+    caps: dict[Objective, float] = Field(default_factory=dict)  # what each might be at most
+    accuracy_floor: float = 0.0  # the least expected accuracy that was asked for; 0: none
+    predicted_totals: dict[Objective, float] = Field(default_factory=dict)  # of what was computed
+    lower_bound: float = 0.0  # of the objective, over all placements
+    gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
+    balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards

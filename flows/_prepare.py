@@ -12,6 +12,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.nouns import Dataset, Model, Profile, Site, Tier, VariantCard
 from flows import _dispatching as dispatching
 from infra import choice
+from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
@@ -48,6 +49,11 @@ class Prepared:
     profiles: list[Profile]
     sources: dict[str, dispatching.Ready]  # by name, in the dataset's order
     probe_bytes: int  # what measuring new sites sent over their links
+
+    @property
+    def indexes(self) -> list[Index]:
+        """Of the shards of each source."""
+        return [source.index for source in self.sources.values()]
 
 
 def entries_of(settings: Settings, dataset: str, model: str, sites: tuple[str, ...]) -> Entries:

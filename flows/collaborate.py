@@ -10,9 +10,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from data_catalog.nouns import EscalationBudget, Placement, Receipt, Report
+from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
+from data_catalog.planning import Demands
 from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
+from infra.demands import read_demands
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.ration import read_budget
@@ -45,6 +47,11 @@ def collaborate(
         tuple[str, ...],
         Field(description="Budget for escalations: rows (200), a size (50kB) or a time (10s)"),
     ] = (),
+    objective: Annotated[Objective, Field(description="What the plan makes least")] = "makespan",
+    at_most: Annotated[
+        tuple[str, ...], Field(description="Caps: a time (30s), bytes over the links (5MB), a price (2.5 money)")
+    ] = (),
+    accuracy_at_least: Annotated[float, Field(description="Least expected accuracy; 0: no floor", ge=0, le=1)] = 0.0,
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 
@@ -56,15 +63,22 @@ def collaborate(
         CloudEdgeError: what stopped the run; results committed so far stay, so the next run goes on.
     """
     budget = read_budget(escalate_at_most, "parameter `escalate_at_most`")
+    demands = read_demands(objective, at_most, accuracy_at_least, "parameter `at_most`")
     settings = read_settings()
     bucket = settings.required_bucket()
     entries = entries_of(settings, dataset, model, sites)
     with workspace(settings.home) as work:
-        return _run(entries, bound, confidence, budget, work, bucket)
+        return _run(entries, bound, confidence, budget, demands, work, bucket)
 
 
 def _run(
-    entries: Entries, bound: float, confidence: float, budget: EscalationBudget | None, work: Path, bucket: str
+    entries: Entries,
+    bound: float,
+    confidence: float,
+    budget: EscalationBudget | None,
+    demands: Demands,
+    work: Path,
+    bucket: str,
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
     watch = Stopwatch()
@@ -75,10 +89,10 @@ def _run(
 
     with watch.stage("plan"):
         plan = plan_placement_task(
-            run_id, batch, ready.cards, chosen, where, profiles, [source.index for source in ready.sources.values()], bound, bucket,
-            confidence, budget, ready.fallbacks,
+            run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
+            ready.fallbacks, demands,
         )  # fmt: skip
-        publish_plan_task(plan)
+        publish_plan_task(plan, bucket)
         orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")
 
     def compress(source: str) -> tuple[str, int]:

@@ -30,7 +30,8 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     sites/<site>/training/<model>/latest.json              its last round, of whatever federation
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
-    runs/<run_id>/{plan.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
+    runs/<run_id>/{plan.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
+    runs/latest                                            id of the run or plan that placed something last
 """
 
 from __future__ import annotations
@@ -236,6 +237,11 @@ def federation_round(model: str, federation_id: str, number: int, file: str) -> 
 def wrapped_key(key_id: str, site: str) -> str:
     """Key of a data key, wrapped to a site; the first half of the id names the set."""
     return f"{DATA_KEYS}/{key_id[:32]}/{key_id[32:]}/{site}.json"
+
+
+def latest_run() -> str:
+    """Key of the id of the run or plan that placed something last."""
+    return "runs/latest"
 
 
 def run(run_id: str, *parts: str) -> str:

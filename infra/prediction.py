@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.problem import ratio
+from infra.problem import RESULT_BYTES, RESULT_BYTES_PER_ROW, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from data_catalog.nouns import Cascade, CodecTrial, Placement, Profile, Site
     from infra.placement import Solution
-
-RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
-RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
 
 
 def seconds_to_reuse(known: Iterable[tuple[Site, Profile]], escalation: float) -> float:

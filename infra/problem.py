@@ -1,17 +1,26 @@
-"""The problem of a run: what was measured of sites, links, codecs and variants, as the planner's programme takes it."""
+"""The problem of a run: what was measured of sites, links, codecs and variants, as the programme takes it; its file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant
+from data_catalog.errors import CorruptObject
+from infra import rendezvous
+from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from data_catalog.nouns import Cascade, CodecTrial, Dataset, Profile, Shard, Site, VariantCard
+
+RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
+RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
 
 
 def place_site(site: Site, profile: Profile, variants: Iterable[tuple[VariantCard, Cascade]]) -> PlaceSite:
@@ -70,6 +79,26 @@ def place_origins(
     )
 
 
+def assign_shards(shards: Iterable[tuple[str, str]], solution: Solution) -> dict[str, str]:
+    """By digest: the site that answers a shard, the counts of the solution as quotas (`infra/rendezvous.py`).
+
+    Args:
+        shards: digest and origin of each that was placed.
+        solution: of the problem with just these.
+    """
+    born: dict[str, list[str]] = {}
+    for digest, origin in shards:
+        born.setdefault(origin, []).append(digest)
+    where: dict[str, str] = {}
+    for origin, digests in born.items():
+        quotas: dict[str, int] = {}
+        for (o, site, _), count in solution.counts.items():
+            if o == origin:
+                quotas[site] = quotas.get(site, 0) + count
+        where |= rendezvous.assign(digests, quotas)
+    return where
+
+
 def record_bytes(shards: Sequence[Shard], trials: Sequence[CodecTrial], codec: str) -> float:
     """Mean bytes of one record, packed with a codec, as escalated rows are."""
     return float(np.mean([shard.raw_bytes / shard.rows for shard in shards])) / ratio(trials, codec)
@@ -78,3 +107,33 @@ def record_bytes(shards: Sequence[Shard], trials: Sequence[CodecTrial], codec: s
 def ratio(trials: Sequence[CodecTrial], codec: str) -> float:
     """Bytes before over bytes after, as tried; 1 for a codec that was not."""
     return next((trial.ratio for trial in trials if trial.codec == codec), 1.0)
+
+
+def to_json(problem: Problem, solution: Solution) -> bytes:
+    """A problem and its solution as JSON that `from_json` reads back to the last bit; what has no end is "inf"."""
+    plain = dataclasses.asdict(problem), dataclasses.asdict(solution)
+    plain[1]["counts"] = [[*pair, count] for pair, count in solution.counts.items()]
+    return json.dumps(_finite({"problem": plain[0], "solution": plain[1]}), indent=1, allow_nan=False).encode()
+
+
+def from_json(data: bytes, name: str = "problem.json") -> tuple[Problem, Solution]:
+    """What `to_json` wrote.
+
+    Raises:
+        CorruptObject: it is something else.
+    """
+    try:
+        found = json.loads(data)
+        counts = {(o, i, v): int(n) for o, i, v, n in found["solution"].pop("counts")}
+        solution = TypeAdapter(Solution).validate_python(found["solution"] | {"counts": counts})
+        return TypeAdapter(Problem).validate_python(found["problem"]), solution
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptObject(f"{name} is no problem of the planner; plan again") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -23,11 +24,20 @@ from data_catalog.nouns import (
     Tier,
     VariantCard,
 )
-from infra import cascade, keys, model_registry, prediction, rendezvous, sources, storage
+from data_catalog.planning import Demands
+from infra import cascade, keys, model_registry, prediction, sources, storage
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
 from infra.placement import RULES, Problem
-from infra.problem import place_origins, place_site, record_bytes
+from infra.problem import (
+    RESULT_BYTES,
+    RESULT_BYTES_PER_ROW,
+    assign_shards,
+    place_origins,
+    place_site,
+    record_bytes,
+    to_json,
+)
 from infra.progress import publish
 from infra.security import policy
 
@@ -45,8 +55,11 @@ def plan_placement(
     confidence: float = 0.95,
     budget: EscalationBudget | None = None,
     fallbacks: Mapping[str, str] | None = None,
+    demands: Demands | None = None,
+    *,
+    afresh: bool = False,
 ) -> Plan:
-    """Make the plan of a run and store it.
+    """Make the plan of a run and store it, with the problem that it solves.
 
     Args:
         run_id: of this run.
@@ -61,6 +74,8 @@ def plan_placement(
         confidence: with which the bound is to hold; 0: chosen with a margin, nothing is promised.
         budget: of the escalations; None: no limit.
         fallbacks: by site: why it answers with an earlier variant than it was told to.
+        demands: the objective, caps and a floor; None: the makespan.
+        afresh: plan as if the ledger held nothing.
 
     Raises:
         BadInput: there are too few validation rows for the bound.
@@ -82,7 +97,8 @@ def plan_placement(
     trials = {index.shards[0].source: index.trials for index in indexes}
     homes = {source: known[_origin(shards, source)] for source in trials}
     codecs = {source: choose_codec(trials[source], home, home) for source, home in homes.items()}
-    done = _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
+    demands = demands or Demands()
+    done = {} if afresh else _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
         sites=tuple(
@@ -91,12 +107,14 @@ def plan_placement(
         ),
         origins=place_origins(dataset, open_shards, codecs, trials),
         record_bytes=record_bytes(shards, next(iter(trials.values())), ESCALATION_CODEC),
+        result_bytes=RESULT_BYTES,
+        result_row_bytes=RESULT_BYTES_PER_ROW,
+        objective=demands.objective,
+        caps=demands.caps,
+        accuracy=demands.accuracy,
     )
     solution = RULES.get("programme").place(problem)
-    where: dict[str, str] = {}
-    for origin in {shard.origin for shard in open_shards}:
-        quotas = {i: n for (o, i, _), n in solution.counts.items() if o == origin}
-        where |= rendezvous.assign([s.digest for s in open_shards if s.origin == origin], quotas)
+    where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution)
     stored = _codecs_there(store, dataset)
     placements = tuple(
         _placement(
@@ -136,8 +154,18 @@ def plan_placement(
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
         access=access,
+        objective=demands.objective,
+        caps=demands.caps,
+        accuracy_floor=demands.accuracy,
+        totals={"makespan": solution.seconds, "bytes": solution.bytes, "money": solution.money},
+        lower_bound=solution.lower_bound,
+        gap=solution.gap if math.isfinite(solution.gap) else None,
+        balance=solution.balance,
     )
+    store.put(keys.run(run_id, "problem.json"), to_json(problem, solution))
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
+    if open_shards:
+        store.put(keys.latest_run(), run_id.encode())
     publish("plan", "coordinator", 1, 1, "plans")
     return plan
 

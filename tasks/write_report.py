@@ -118,6 +118,13 @@ def build_report(
         flow_run=flow_run,
         other_variants=tuple(others.values()),
         access=plan.access,
+        objective=plan.objective,
+        caps=plan.caps,
+        accuracy_floor=plan.accuracy_floor,
+        predicted_totals=plan.totals,
+        lower_bound=plan.lower_bound,
+        gap=plan.gap,
+        balance=plan.balance,
     )
 
 

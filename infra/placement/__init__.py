@@ -9,11 +9,11 @@ every site and a lower bound below which no placement can be. `docs/planner.md` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
+from data_catalog.nouns import Objective as Objective  # noqa: TC001  (pydantic reads it when a stored problem is read)
 from infra.registry import Registry
 
-Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
 OBJECTIVES: tuple[Objective, ...] = ("makespan", "bytes", "money")
 
 
@@ -78,6 +78,8 @@ class Problem:
     sites: tuple[PlaceSite, ...]
     origins: tuple[PlaceOrigin, ...]
     record_bytes: float  # compressed, of one escalated row
+    result_bytes: float = 0.0  # of a shard's answers, which an edge sends, and
+    result_row_bytes: float = 0.0  # of each row of them
     objective: Objective = "makespan"
     caps: dict[Objective, float] = field(default_factory=dict)  # most of each; also of the objective's rivals
     accuracy: float = 0.0  # the least expected accuracy, by rows

@@ -59,6 +59,7 @@ class Arrays:
         self.shards: Ints = np.array([origin.shards for origin in origins], np.int64)
         self.rows: Floats = np.array([origin.rows for origin in origins], float)
         self.bytes: Floats = np.array([origin.bytes for origin in origins], float)
+        self.result: Floats = problem.result_bytes + self.rows * problem.result_row_bytes
         self.first_cloud = int(np.argmax(self.cloud)) if self.cloud.any() else -1
         mine = np.flatnonzero(self.site == self.first_cloud) if self.first_cloud >= 0 else np.empty(0, np.int64)
         self.judge = int(mine[0]) if len(mine) else -1  # the option that answers escalated rows
@@ -99,11 +100,16 @@ class Arrays:
         return seconds
 
     def moved_bytes(self, origin: Ints, option: Ints) -> Floats:
-        """Bytes of one shard that cross the links of edges if this option answers it (0 at its home)."""
+        """Bytes that cross the links of edges if this option answers one shard: the shard, if it moves, and the answers."""
         home, site = self.home[origin], self.site[option]
         links = (~self.cloud[home] | (home < 0)).astype(float) + ~self.cloud[site]
-        moved: Floats = np.where(home == site, 0.0, links * self.bytes[origin])
+        moved: Floats = np.where(home == site, 0.0, links * self.bytes[origin]) + self.result_bytes(origin, option)
         return moved
+
+    def result_bytes(self, origin: Ints, option: Ints) -> Floats:
+        """Bytes of the answers to one shard that an edge sends."""
+        sent: Floats = np.where(self.cloud[self.site[option]], 0.0, self.result[origin])
+        return sent
 
     def shard_money(self, origin: Ints, option: Ints) -> Floats:
         """Money for one shard: the site's time and rows, the links, and the rows that it escalates."""
@@ -111,6 +117,7 @@ class Arrays:
         escalated = self.rows[origin] * self.escalation[option]
         money = self.shard_seconds(origin, option) / self.threads[site] * self.hour[site]
         money += self.rows[origin] * self.row_price[site]
+        money += self.result_bytes(origin, option) * self.up_price[site]
         money += escalated * (self.escalated_price + self.problem.record_bytes * self.up_price[site])
         out = np.where(home >= 0, self.up_price[home], 0.0)
         cost: Floats = money + np.where(home == site, 0.0, self.bytes[origin] * (out + self.down_price[site]))
@@ -149,6 +156,7 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     rows = n * a.rows[origin]
     sent = n * a.bytes[origin]
     escalated = rows * a.escalation[option]
+    answers = n * a.result_bytes(origin, option)
 
     def by_site(where: Ints, what: Floats) -> Floats:
         return np.bincount(where, what, sites).astype(float)
@@ -164,7 +172,7 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     parts = {
         "compute": np.where(used, fixed + startup + work / a.threads, a.busy),
         "cores": np.where(used, a.dispatch + hosts[a.host] / a.cores, 0.0),
-        "uplink": np.where(a.cloud, 0.0, (away + by_site(site, escalated * a.problem.record_bytes)) / a.up),
+        "uplink": np.where(a.cloud, 0.0, (away + by_site(site, escalated * a.problem.record_bytes + answers)) / a.up),
         "downlink": by_site(site[moved], sent[moved]) / a.down,
     }
     latest = np.maximum.reduce(list(parts.values()))

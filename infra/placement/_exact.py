@@ -42,6 +42,7 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
     moved = home != site
     sent = a.bytes[origin]
     escalated = a.rows[origin] * a.escalation[option]
+    answers = a.result_bytes(origin, option)
     rows: list[Floats] = []
     low: list[float] = []
     high: list[float] = []
@@ -72,7 +73,7 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
             add(-np.inf, max(0.0, a.disk[i]), (here, (moved * sent)[here]))
         if not a.cloud[i]:
             away = pair[moved & (home == i)]
-            packed = escalated[here] * a.problem.record_bytes / a.up[i]
+            packed = (escalated * a.problem.record_bytes + answers)[here] / a.up[i]
             add(-np.inf, 0.0, (t1, -1.0), (here, packed), (away, sent[away] / a.up[i]))
         members = np.flatnonzero(a.host == a.host[i])
         if a.threads[members].sum() > a.cores[i]:

@@ -64,6 +64,8 @@ class Columns:
         self.seconds: Floats = np.maximum(self.rows * a.speed[self.option], a.latency[self.site])
         self.packed: Floats = np.r_[np.zeros(len(self.kept_origin)), self.class_bytes[self.take_class]]
         self.escalated: Floats = self.rows * a.escalation[self.option]
+        answers = a.problem.result_bytes + self.rows * a.problem.result_row_bytes
+        self.sent: Floats = np.where(a.cloud[self.site], 0.0, self.escalated * a.problem.record_bytes + answers)
 
     def _classes(self, most: int) -> tuple[Ints, Floats, Floats]:
         """Class of each giver; rows and bytes of a shard of each class."""
@@ -87,7 +89,7 @@ class Columns:
     def traffic(self) -> tuple[Floats, Floats]:
         """Bytes over the edges' links: of a shard kept or taken, of a shard given."""
         a, home = self.a, self.a.home[self.givers]
-        answered = self.packed * ~a.cloud[self.site] + self.escalated * a.problem.record_bytes
+        answered = self.packed * ~a.cloud[self.site] + self.sent
         return answered, a.bytes[self.givers] * (~a.cloud[home] | (home < 0))
 
     def money(self) -> tuple[Floats, Floats]:
@@ -95,7 +97,7 @@ class Columns:
         a, at, home = self.a, self.site, self.a.home[self.givers]
         answered = self.seconds / a.threads[at] * a.hour[at] + self.rows * a.row_price[at]
         answered += self.packed * a.down_price[at]
-        answered += self.escalated * (a.escalated_price + a.problem.record_bytes * a.up_price[at])
+        answered += self.escalated * a.escalated_price + self.sent * a.up_price[at]
         return answered, a.bytes[self.givers] * np.where(home >= 0, a.up_price[home], 0.0)
 
 
@@ -233,14 +235,14 @@ def _under(cols: Columns, share: Floats, start: Floats, horizon: float, again: f
         under.kind("cores", -begun / cores, (hosts, t1, -1.0), (host[mine], column[mine], load[mine]))
     home = a.home[cols.givers]
     leaves = (home >= 0) & ~a.cloud[home]
-    sends = ~a.cloud[cols.site] & (cols.escalated > 0)
+    sends = cols.sent > 0
     rate = a.up[cols.site]
     if leaves.any() or sends.any():
         under.kind(
             "uplink",
             np.zeros(len(sites)),
             (sites, t1, -1.0),
-            (cols.site[sends], column[sends], (cols.escalated * a.problem.record_bytes / rate)[sends]),
+            (cols.site[sends], column[sends], (cols.sent / rate)[sends]),
             (home[leaves], given[leaves], (a.bytes[cols.givers] / a.up[home])[leaves]),
         )
     if g:

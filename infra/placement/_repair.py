@@ -169,7 +169,7 @@ def _estimate(a: Arrays, now: Placed, entry: Ints, size: Ints, target: Ints) -> 
         parts["compute"][to] + start + fresh + work_to / a.threads[to],
         parts["cores"][to] + (start + work_to - np.where(a.host[to] == a.host[frm], work_from, 0.0)) / a.cores[to],
         parts["downlink"][to] + np.where(to != home, sent, 0.0) / a.down[to],
-        np.where(a.cloud[to], 0.0, parts["uplink"][to] + n * a.rows[origin] * a.escalation[target] * p.record_bytes / a.up[to]),
+        np.where(a.cloud[to], 0.0, parts["uplink"][to] + n * (a.rows[origin] * a.escalation[target] * p.record_bytes + a.result[origin]) / a.up[to]),
     ])  # fmt: skip
     busy_from = np.maximum.reduce([
         parts["compute"][frm] - work_from / a.threads[frm] - np.where(emptied, a.startup[source], 0.0),

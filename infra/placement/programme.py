@@ -16,11 +16,12 @@ import numpy as np
 
 from data_catalog.errors import PlanError
 from infra.balance import jain
+from infra.demands import written
 from infra.placement import OBJECTIVES, Objective, Problem, Solution
 from infra.placement import _exact as exact
 from infra.placement._arrays import Arrays, evaluate
 from infra.placement._relaxation import Columns, Relaxed, relax
-from infra.placement._repair import Placed, better, judge, repair
+from infra.placement._repair import SLACK, Placed, better, judge, repair
 from infra.placement._rounding import merged, round_off
 
 SMALL = 40  # pairs of origin and option up to which whole numbers are solved for
@@ -45,7 +46,7 @@ def place(problem: Problem) -> Solution:
         return solution(a, judge(a, *np.zeros((3, 0), np.int64)), 0.0)
     placed, bound = _solve(a)
     if placed is None or placed.broken > 0:
-        raise PlanError(_why_not(a, placed))
+        raise PlanError(_why_not(a))
     return solution(a, placed, bound)
 
 
@@ -323,18 +324,33 @@ def _reasons(a: Arrays, placed: Placed) -> dict[str, str]:
     return reasons
 
 
-def _why_not(a: Arrays, placed: Placed | None) -> str:
-    """Which demand cannot be met, as far as one can say."""
+def _why_not(a: Arrays) -> str:
+    """Which demand cannot be met, and the least that is possible of it."""
     p, most = a.problem, float(a.accuracy.max())
     if most < p.accuracy:
         return f"no variant reaches the accuracy of {p.accuracy:.2%}: the best has {most:.2%}; lower it, or add a cloud"
-    demands = [f"an accuracy of {p.accuracy:.2%}"] if p.accuracy > 0 else []
-    demands += [f"{name} of at most {cap:g}" for name, cap in p.caps.items()]
-    demands += ["the disks of the sites"] if np.isfinite(a.disk).any() else []
-    near = "" if placed is None else (
-        f"; the nearest found takes {placed.costs.seconds:.3g} s, {placed.costs.bytes:.3g} bytes, "
-        f"{placed.costs.money:.3g} money at {placed.costs.accuracy:.2%}"
-    )  # fmt: skip
-    return (
-        f"no placement satisfies {' and '.join(demands) or 'all constraints'}{near}; relax one of them, or add a site"
-    )
+    for name, cap in p.caps.items():
+        least = _least(p, name, {})
+        if least > cap * (1 + SLACK):
+            return (
+                f"no placement keeps the cap of {written(name, cap)}: the least that is possible is"
+                f" {written(name, least)}; raise the cap, or change the sites"
+            )
+    for name, cap in p.caps.items():
+        rivals: dict[Objective, float] = {other: each for other, each in p.caps.items() if other != name}
+        if rivals and math.isfinite(least := _least(p, name, rivals)):
+            kept = " and ".join(written(other, each) for other, each in rivals.items())
+            return (
+                f"no placement keeps the caps together: within {kept} the least that is possible is"
+                f" {written(name, least)}, and the cap is {written(name, cap)}; raise one of them, or change the sites"
+            )
+    floor = f"an accuracy of {p.accuracy:.2%}" if p.accuracy > 0 else ""
+    disks = "the disks of the sites" if np.isfinite(a.disk).any() else ""
+    demands = [*filter(None, (floor, disks)), *(f"a cap of {written(name, cap)}" for name, cap in p.caps.items())]
+    return f"no placement satisfies {' and '.join(demands) or 'all constraints'}; relax one of them, or add a site"
+
+
+def _least(problem: Problem, objective: Objective, caps: dict[Objective, float]) -> float:
+    """The least found of one objective under these caps; infinite if nothing keeps the rest."""
+    placed, _ = _solve(Arrays(replace(problem, objective=objective, caps=caps)))
+    return math.inf if placed is None or placed.broken > 0 else placed.value

@@ -41,8 +41,8 @@ def timeline(spans: Sequence[Span]) -> str:
     end = max((span.end for span in spans), default=start + 1)
     scale = (WIDTH - 200) / max(end - start, 1e-3)
     height = 18 * len(lanes) + 34
-    parts = [_open(height, "What ran where and when, in seconds")]
-    step = _nice((end - start) / 8)
+    parts = [opening(height, "What ran where and when, in seconds")]
+    step = nice((end - start) / 8)
     tick = 0.0
     while tick <= end - start:
         x = 190 + tick * scale
@@ -76,7 +76,7 @@ def accuracies(values: Mapping[Any, float | None], intervals: Mapping[Any, tuple
     high = max(interval[1] for _, interval in known.values())
     low, high = max(0.0, low - 0.1 * (high - low)), min(1.0, high + 0.1 * (high - low))
     height = 30 * len(known) + 30
-    parts = [_open(height, "Accuracy with 95 % intervals")]
+    parts = [opening(height, "Accuracy with 95 % intervals")]
 
     def at(value: float) -> float:
         return 130 + (value - low) / max(high - low, 1e-9) * (WIDTH - 240)
@@ -101,7 +101,7 @@ def bars(values: Mapping[str, float], unit: str) -> str:
     """Horizontal bars, longest first as given, each with its number."""
     most = max([*values.values(), 1e-9])
     height = 26 * len(values) + 6
-    parts = [_open(height, "Bytes over the links")]
+    parts = [opening(height, "Bytes over the links")]
     for row, (name, value) in enumerate(values.items()):
         y, width = 26 * row + 3, max(1.0, value / most * (WIDTH - 340))
         parts.append(f'<text x="0" y="{y + 14}" class="site">{escape(name)}</text>')
@@ -122,7 +122,8 @@ def picture(x: NDArray[np.generic]) -> str | None:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _open(height: int, title: str) -> str:
+def opening(height: int, title: str) -> str:
+    """The beginning of a picture, with its styles."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" class="chart">'
         "<style>.grid{stroke:#e3e0da}.tick{font:11px system-ui,sans-serif;fill:#66615a}"
@@ -131,7 +132,7 @@ def _open(height: int, title: str) -> str:
     )
 
 
-def _nice(step: float) -> float:
+def nice(step: float) -> float:
     """A step of 1, 2 or 5 times a power of ten, at least as large."""
     power = 10.0 ** np.floor(np.log10(max(step, 1e-6)))
     return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from infra.demands import in_words, written
 from infra.report import charts
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def render(report: Report, gallery: Sequence[Mapping[str, Any]] = ()) -> str:
             )
         ),
         gallery=gallery,
+        asked=in_words(report.objective, report.caps, report.accuracy_floor),
+        predicted=", ".join(written(name, value) for name, value in report.predicted_totals.items()),
     )
 
 

@@ -72,7 +72,11 @@ def problems(draw: st.DrawFn, *, shards: int = 4, priced: bool = False) -> Probl
         for name in draw(st.sampled_from([("a",), ("a", "b")]))
     ]
     record_bytes = draw(st.sampled_from([10.0, 1000.0]))
-    return Problem(sites=tuple(sites), origins=tuple(origins), record_bytes=record_bytes)
+    answers = draw(st.sampled_from([0.0, 1e4]))
+    return Problem(
+        sites=tuple(sites), origins=tuple(origins), record_bytes=record_bytes, result_bytes=answers,
+        result_row_bytes=answers / 1000,
+    )  # fmt: skip
 
 
 def every_placement(problem: Problem) -> Iterator[Counts]:
