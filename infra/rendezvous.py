@@ -5,12 +5,17 @@ Thaler, C. Ravishankar, Using name-based mappings to increase hit rates, 1998; w
 G. Schomaker, Weighted distributed hash tables, 2005). A site that is asked by more shards than its quota keeps those with
 the highest scores, and the others ask their next one: deferred acceptance (D. Gale, L. Shapley, 1962), whose
 answer is one and the same in any order. So a site keeps its shards from run to run, and a change of one site's share
-moves little more than what must move. With exact quotas among very many sites a shard that moves may push on another, and
-that one a third; with `slack`, bounded load (V. Mirrokni, M. Thorup, M. Zadimoghaddam, 2018), the chains are short.
+moves little more than what must move.
 
-Where shards times sites are too many to score, a shard asks a few candidates first: the owners of the slots
-that its own sequence of probes hits in a table in which a site has slots by its weight (as in SPOCA, A. Chawla et al.,
-2011). A slot's owner depends on few names, so candidates stay too when a site joins or leaves.
+Among n shards of a site, hashing alone is off by about sqrt(n). With exact quotas all sites are full, and a shard that moves
+may push on another, and that one a third. Two remedies: `slack`, bounded load (V. Mirrokni, M. Thorup, M. Zadimoghaddam,
+2018), keeps the chains short where it is more than that, and `before`, where the shards were, moves no more than
+the quotas force.
+
+Where shards times sites are too many to score, a shard looks only at the sites in its drawer: a hash of the shard
+names the drawer, and a site is in as many as its weight has tickets, whose hashes name them. The tickets of one site depend
+on no other, so one that joins or leaves changes nobody's candidates but by itself. Tickets come in powers of two, and two of one site
+may meet in a drawer: a candidate's weight in its score is its quota for each drawer that it really is in.
 """
 
 from __future__ import annotations
@@ -24,21 +29,25 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 SCORED = 20_000_000  # pairs of shard and site; more are not all scored
-CANDIDATES, PROBES = 32, 48  # sites that a shard asks first, where not all pairs are scored; probes to find them
-BLOCK = 50_000  # shards that are probed at once
-SLOTS = 8  # of the table for a site of mean weight; a power of two
+TICKETS = 512  # of a site of mean weight; a power of two
+LISTED, CANDIDATES = 8, 16  # sites in a drawer, about and at most
 
 
-def assign(shards: Sequence[str], quotas: Mapping[str, int], slack: float = 0.0) -> dict[str, str]:
+def assign(
+    shards: Sequence[str], quotas: Mapping[str, int], slack: float = 0.0, before: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Shard to site, each site exactly its quota, or at most a little more.
 
     Args:
         shards: digests, each once.
         quotas: shards for each site; they add up to the number of shards.
         slack: share of its quota that a site may have more: the load is bounded then, not exact, and fewer shards move.
+        before: shard to site as it was, as far as it is known. A site keeps what it had, up to its quota, and no more
+            shards move than the quotas force.
 
     Raises:
         ValueError: they do not.
@@ -48,8 +57,9 @@ def assign(shards: Sequence[str], quotas: Mapping[str, int], slack: float = 0.0)
     names = sorted(site for site, quota in quotas.items() if quota)
     if len(names) == 1:
         return dict.fromkeys(shards, names[0])
-    ordered = sorted(shards)
-    found = assign_words(words(ordered), words(names), np.array([quotas[name] for name in names], np.int64), slack)
+    ordered, index = sorted(shards), {name: i for i, name in enumerate(names)}
+    had = np.array([index.get((before or {}).get(shard, ""), -1) for shard in ordered], np.int64)
+    found = assign_words(words(ordered), words(names), np.array([quotas[name] for name in names], np.int64), slack, had)
     return {shard: names[site] for shard, site in zip(ordered, found.tolist(), strict=True)}
 
 
@@ -59,29 +69,43 @@ def words(names: Sequence[str]) -> Words:
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
-def assign_words(shards: Words, sites: Words, quotas: Ints, slack: float = 0.0) -> Ints:
-    """Site of every shard (n,), as index; quotas (S,) above 0 that add up to n."""
+def assign_words(shards: Words, sites: Words, quotas: Ints, slack: float = 0.0, had: Ints | None = None) -> Ints:
+    """Site of every shard (n,), as index.
+
+    Args:
+        shards: (n,).
+        sites: (S,).
+        quotas: (S,) above 0 that add up to n.
+        slack: as of `assign`.
+        had: (n,) the site that it was at, -1 for none that is still there.
+    """
     everyone = len(shards) * len(sites) <= SCORED
+    weights = quotas.astype(np.float64)
+    left = np.floor(quotas * (1 + slack) + 1e-9).astype(np.int64)
     placed = np.full(len(shards), -1, np.int64)
-    left = np.ceil(quotas * (1 + slack)).astype(np.int64)
-    rest = np.arange(len(shards))
+    if had is not None:
+        placed = _accept(shards, sites, weights, left, had[:, None])
+        left -= np.bincount(placed[placed >= 0], minlength=len(sites))
+    rest = np.flatnonzero(placed < 0)
     while len(rest):
         open_sites = np.flatnonzero(left)
         if everyone or len(rest) * len(open_sites) <= SCORED:
             asked = np.broadcast_to(open_sites, (len(rest), len(open_sites)))
+            found = _accept(shards[rest], sites, weights, left, asked)
         else:
-            asked = _candidates(shards[rest], sites[open_sites], quotas[open_sites])
-            asked = np.where(asked >= 0, open_sites[asked], -1)
-        found = _accept(shards[rest], sites, quotas, left, asked)
+            asked, slots = _candidates(shards[rest], sites[open_sites], quotas[open_sites])
+            a_slot = np.zeros(len(sites))
+            a_slot[open_sites] = quotas[open_sites] / np.maximum(slots, 1)
+            found = _accept(shards[rest], sites, a_slot, left, np.where(asked >= 0, open_sites[asked], -1))
         placed[rest] = found
         left -= np.bincount(found[found >= 0], minlength=len(sites))
         rest = rest[found < 0]
     return placed
 
 
-def _accept(shards: Words, sites: Words, quotas: Ints, left: Ints, asked: Ints) -> Ints:
+def _accept(shards: Words, sites: Words, weights: Floats, left: Ints, asked: Ints) -> Ints:
     """Deferred acceptance among the sites `asked` (n, k), -1 for none; -1 for a shard that none of them takes."""
-    scores = np.where(asked >= 0, _score(shards[:, None], sites[asked], quotas[asked]), -1.0)
+    scores = np.where(asked >= 0, _score(shards[:, None], sites[asked], weights[asked]), -1.0)
     order = np.argsort(-scores, axis=1, kind="stable")
     sites_in_order = np.take_along_axis(asked, order, axis=1)
     scores = np.take_along_axis(scores, order, axis=1)
@@ -107,8 +131,9 @@ def _accept(shards: Words, sites: Words, quotas: Ints, left: Ints, asked: Ints) 
     return at
 
 
-def _turned_down(at: Ints, scores: npt.NDArray[np.float64], tried: Ints, left: Ints, asking: npt.NDArray[np.bool_],
-                 holds: npt.NDArray[np.float64]) -> Ints:  # fmt: skip
+def _turned_down(
+    at: Ints, scores: Floats, tried: Ints, left: Ints, asking: npt.NDArray[np.bool_], holds: Floats
+) -> Ints:
     """Shards beyond the quotas of the sites that were just asked; notes the scores that those sites now ask for."""
     crowd = np.flatnonzero((at >= 0) & asking[at])
     site, score = at[crowd], scores[crowd, tried[crowd]]
@@ -121,9 +146,9 @@ def _turned_down(at: Ints, scores: npt.NDArray[np.float64], tried: Ints, left: I
     return crowd[rank >= left[site]]
 
 
-def _score(shard: Words, site: Words, weight: Ints) -> npt.NDArray[np.float64]:
+def _score(shard: Words, site: Words, weight: Floats) -> Floats:
     uniform = ((_mixed(shard ^ _mixed(site)) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
-    scores: npt.NDArray[np.float64] = -weight / np.log(uniform)
+    scores: Floats = -weight / np.log(uniform)
     return scores
 
 
@@ -134,25 +159,23 @@ def _mixed(word: Words) -> Words:
     return word ^ (word >> np.uint64(31))
 
 
-def _candidates(shards: Words, sites: Words, weights: Ints) -> Ints:
-    """Sites (n, k) that each shard's probes hit first, as indexes, -1 for an empty slot; a site may stand twice."""
-    size = 1 << int(np.ceil(np.log2(4 * SLOTS * len(sites))))
-    # Weights count by powers of two here, so that a small change of all weights changes the slots of few sites.
+def _candidates(shards: Words, sites: Words, weights: Ints) -> tuple[Ints, Ints]:
+    """Sites (n, k) in the drawer of each shard, as indexes, each once, -1 for none; and the drawers that each site is in."""
+    drawers = 1 << round(np.log2(TICKETS * len(sites) / LISTED))
+    # Weights count by powers of two here, so that a small change of all weights changes the tickets of few sites.
     powers = np.round(np.log2(weights)) - np.round(np.log2(weights.mean()))
-    tickets = np.maximum(1, SLOTS * 2.0**powers).astype(np.int64)
-    tickets = np.minimum(tickets, size // 2)
+    tickets = np.clip(TICKETS * 2.0**powers, 1, 4 * drawers).astype(np.int64)
     owner = np.repeat(np.arange(len(sites)), tickets)
     nth = (np.arange(len(owner)) - np.repeat(np.cumsum(tickets) - tickets, tickets)).astype(np.uint64)
     ticket = _mixed(sites[owner] + _mixed(nth + np.uint64(1)))
-    slot = (ticket & np.uint64(size - 1)).astype(np.int64)
-    table = np.full(size, -1, np.int64)
-    order = np.argsort(ticket, kind="stable")  # of several tickets for one slot the largest has it
-    table[slot[order]] = owner[order]
-    salt = np.arange(1, PROBES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    found = np.full((len(shards), CANDIDATES), -1, np.int64)
-    for start in range(0, len(shards), BLOCK):
-        asked = table[(_mixed(shards[start : start + BLOCK, None] + salt) & np.uint64(size - 1)).astype(np.int64)]
-        ranked = np.sort(asked, axis=1)
-        ranked[:, 1:][ranked[:, 1:] == ranked[:, :-1]] = -1
-        found[start : start + BLOCK] = -np.sort(-ranked, axis=1)[:, :CANDIDATES]
-    return found
+    drawer = (ticket & np.uint64(drawers - 1)).astype(np.int64)
+    pairs = np.unique(drawer * len(sites) + owner)
+    drawer, owner = pairs // len(sites), pairs % len(sites)
+    order = np.lexsort((_mixed(sites[owner] ^ _mixed(drawer.astype(np.uint64))), drawer))  # of too many the first ones
+    drawer, owner = drawer[order], owner[order]
+    place = np.arange(len(drawer)) - np.searchsorted(drawer, drawer)
+    fits = place < CANDIDATES
+    table = np.full((drawers, CANDIDATES), -1, np.int64)
+    table[drawer[fits], place[fits]] = owner[fits]
+    mine = (_mixed(shards) & np.uint64(drawers - 1)).astype(np.int64)
+    return table[mine, : int(place[fits].max(initial=0)) + 1], np.bincount(owner[fits], minlength=len(sites))

@@ -72,15 +72,51 @@ def test_a_small_change_of_shares_moves_little(seed):
     assert 5 <= moves(before, after) <= 25
 
 
-def test_a_site_that_joins_many_moves_little_more_than_its_share(monkeypatch):
-    """Also where not every pair of shard and site is scored."""
+def even(shards: int, sites: int) -> np.ndarray:
+    return np.full(sites, shards // sites) + (np.arange(sites) < shards % sites)
+
+
+def forced(before: np.ndarray, after: np.ndarray) -> int:
+    """Shards that must move when quotas change: what sites have more than before."""
+    sites = max(len(before), len(after))
+    old, new = (np.pad(quotas, (0, sites - len(quotas))) for quotas in (before, after))
+    return int(np.maximum(new - old, 0).sum())
+
+
+@pytest.mark.parametrize(
+    ("sites", "each", "slack"),
+    [(10, 100, 0.0), (10, 1000, 0.0), (100, 1000, 0.0), (100, 200, 0.05), (1000, 1000, 0.05)],
+)
+def test_a_site_that_joins_or_leaves_moves_at_most_one_and_a_half_times_its_fair_share(sites, each, slack):
+    """All pairs scored, and only candidates; exact quotas where there are few sites, bounded load where many."""
+    shards = each * (sites + 1)
+    words = rendezvous.words([f"shard-{i}" for i in range(shards)])
+    names = rendezvous.words([f"site-{i}" for i in range(sites + 1)])
+    fewer, more = even(shards, sites), even(shards, sites + 1)
+    without = rendezvous.assign_words(words, names[:sites], fewer, slack)
+    together = rendezvous.assign_words(words, names, more, slack)
+    assert (np.bincount(without) <= np.floor(fewer * (1 + slack) + 1e-9)).all()
+    assert (np.bincount(together) <= np.floor(more * (1 + slack) + 1e-9)).all()
+    assert (without != together).sum() <= 1.5 * forced(fewer, more)
+
+
+def test_candidates_of_unlike_sites_fill_exact_quotas(monkeypatch):
     monkeypatch.setattr(rendezvous, "SCORED", 1000)
-    shards = rendezvous.words([f"shard-{i}" for i in range(20_200)])
-    sites = rendezvous.words([f"site-{i:03d}" for i in range(101)])
-    before = rendezvous.assign_words(shards, sites[:100], np.full(100, 202), 0.05)
-    after = rendezvous.assign_words(shards, sites, np.full(101, 200), 0.05)
-    assert np.bincount(before).max() <= 213
-    assert np.bincount(after).max() <= 210
-    assert 150 <= (before != after).sum() <= 300
-    exact = rendezvous.assign_words(shards, sites, np.full(101, 200))
-    assert np.array_equal(np.bincount(exact), np.full(101, 200))
+    quotas = np.random.default_rng(0).integers(1, 400, 101)
+    shards = rendezvous.words([f"shard-{i}" for i in range(quotas.sum())])
+    exact = rendezvous.assign_words(shards, rendezvous.words([f"site-{i}" for i in range(101)]), quotas)
+    assert np.array_equal(np.bincount(exact), quotas)
+
+
+@given(shards_and_quotas(), st.randoms())
+def test_where_the_shards_were_is_known_no_more_move_than_must(case, random):
+    shards, quotas = case
+    sites = [*quotas, "gone"]
+    before = {shard: random.choice(sites) for shard in shards if random.random() < 0.8}
+    placed = rendezvous.assign(shards, quotas, before=before)
+    had = {site: list(before.values()).count(site) for site in quotas}
+    assert {site: list(placed.values()).count(site) for site in quotas} == quotas
+    assert sum(placed[shard] == site for shard, site in before.items()) == sum(
+        min(quota, had[site]) for site, quota in quotas.items()
+    )
+    assert rendezvous.assign(shards, quotas, before=placed) == placed
