@@ -1,4 +1,4 @@
-"""Measure a site: rows a second of its variants, each at the fastest batch, its link to the store (latency and rates apart), its machine."""
+"""Measure a site: its link to the store, its machine, and each of its variants at the fastest batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refine the sites' profiles by what their last work orders showed: speeds, links, start-up, what handing over costs."""
+"""Refine the sites' profiles by what their last work orders showed: speeds, links, start-up, hand-over."""
 
 from __future__ import annotations
 
