@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -20,3 +22,13 @@ def work(site: str) -> None:
     from cloudedge import site_work
 
     site_work.work(site)
+
+
+@site.command("profiles")
+@click.option("--picture", type=click.Path(path_type=Path), help="Where to draw.  [default: in the home]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+def profiles(picture: Path | None, as_json: bool) -> None:
+    """Show what was measured of the sites: links and speeds, with their spread and age."""
+    from cloudedge.profiles import show
+
+    show(picture, as_json=as_json)

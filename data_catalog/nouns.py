@@ -376,6 +376,14 @@ class CompressionReport(Noun):
     report_key: str
 
 
+class Spread(Noun):
+    """How far measurements of a quantity lie apart; its mean is the field of the same name."""
+
+    variance: float = 0.0  # exponentially weighted, as is the mean
+    count: int = 1  # measurements
+    at: float = 0.0  # the last one
+
+
 class VariantSpeed(Noun):
     """How fast one site runs one variant, measured through the engine's own runtime."""
 
@@ -383,6 +391,8 @@ class VariantSpeed(Noun):
     batch: int
     startup_seconds: float
     runtime: str = ""  # that it was measured with
+    probed_rows_per_second: float = 0.0  # by the probe alone, which compares variants; 0: as above
+    spreads: dict[str, Spread] = Field(default_factory=dict)  # by field
 
 
 class Profile(Noun):
@@ -395,7 +405,7 @@ class Profile(Noun):
     disk_free_bytes: int
     up_bytes_per_second: float
     down_bytes_per_second: float
-    latency_seconds: float  # of reading and writing a small object
+    latency_seconds: float  # of reading or writing an object, however small
     dispatch_seconds: float  # from handing over a work order to its receipt, without the work
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
     refused: dict[str, str] = Field(default_factory=dict)  # digest and runtime: why the site cannot run it
@@ -405,6 +415,7 @@ class Profile(Noun):
     measured_at: float = 0.0
     probe_seconds: float = 0.0  # what measuring took, and
     probe_bytes: int = 0  # what it sent over the link, the variant included
+    spreads: dict[str, Spread] = Field(default_factory=dict)  # by field
 
 
 class Cascade(Noun):
@@ -591,6 +602,7 @@ class Receipt(Noun):
     startup_seconds: float
     bytes_in: int  # everything the site read
     bytes_out: int  # everything it wrote
+    model_bytes: int = 0  # of what it read: the variant
     wan_in: int  # the part that crossed its link
     wan_out: int
     spans: tuple[Span, ...]

@@ -24,6 +24,7 @@ from tasks.choose_variants import choose_variants_task
 from tasks.fit_transforms import fit_transforms_task
 from tasks.offer_variants import offer_variants_task
 from tasks.publish_cards import publish_cards_task
+from tasks.publish_profiles import publish_profiles_task
 from tasks.refine_profiles import refine_profiles_task
 from tasks.train_model import train_model_task
 
@@ -111,7 +112,9 @@ def prepare(entries: Entries, run_id: str, work: Path, bucket: str, watch: Stopw
 
     with watch.stage("probe"):  # one after another: sites of one machine would measure each other's load
         offered = offer_variants_task(cards, where, bucket)
-        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
+        profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], bucket)
+        if dispatch:
+            publish_profiles_task(profiles)
         chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
     return Prepared(
         batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, sources=ready,

@@ -120,7 +120,7 @@ def _run(
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
         if unsure and cloud:
             receipts.append(answer(cloud.name, unsure))
-    refine_profiles_task(profiles, dispatch, receipts, chosen, bucket)
+    refine_profiles_task(profiles, dispatch, receipts, bucket)
 
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket)

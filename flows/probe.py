@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from data_catalog.nouns import Profile, Site, VariantCard
 from infra.settings import read_settings
 from tasks.probe_site import probe_site_task
+from tasks.publish_profiles import publish_profiles_task
 
 
 @flow(name="probe", flow_run_name="measure {site.name}")
@@ -18,4 +20,7 @@ def probe(site: Site, cards: tuple[VariantCard, ...]) -> Profile:
         cards: the variants that it may answer with.
     """
     settings = read_settings()
-    return probe_site_task(site, cards, settings.home, settings.required_bucket())
+    profile = probe_site_task(site, cards, settings.home, settings.required_bucket())
+    if flow_run.parent_flow_run_id is None:  # a run that it is part of shows all sites together
+        publish_profiles_task([profile])
+    return profile

@@ -44,11 +44,9 @@ def examine(store: Store, model: str, keep: int = KEEP, history: int = HISTORY) 
         told = rollout.standing(log)
         for back, entry in enumerate(reversed(told[-history - 1 :])):
             reasons.setdefault(entry.version, []).append(f"group {group} {'answered' if back else 'answers'} with it")
-    for key in store.keys("sites"):
-        if key.endswith("/profile.json") and (profile := sites.read_profile(store, key.split("/")[1])):
-            good = profile.good.get(model)
-            if good:
-                reasons.setdefault(good.partition("/")[0], []).append(f"site {profile.site} relies on it")
+    for profile in sites.profiles(store):
+        if good := profile.good.get(model):
+            reasons.setdefault(good.partition("/")[0], []).append(f"site {profile.site} relies on it")
     found = []
     for place, (version, variants) in enumerate(model_registry.versions(store, model).items()):
         newest = [f"one of the {keep} newest"] if place < keep else []

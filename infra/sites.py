@@ -50,6 +50,17 @@ def read_profile(store: Store, site: str) -> Profile | None:
     return read_noun(store, key, Profile, "not a profile")
 
 
+def profiles(store: Store) -> list[Profile]:
+    """The profiles of all sites that were measured, by name.
+
+    Raises:
+        CorruptObject: an object is not a profile.
+    """
+    names = [key.split("/")[1] for key in store.keys("sites") if key.endswith("/profile.json")]
+    found = [read_profile(store, name) for name in sorted(names)]
+    return [profile for profile in found if profile]
+
+
 def cached_model(store: Store, card: VariantCard, folder: Path) -> tuple[bytes, int]:
     """A variant's bytes, verified, from the site's disk or else from the store.
 

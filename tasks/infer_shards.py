@@ -152,6 +152,7 @@ def _receipt(
         startup_seconds=max((block.startup_seconds for block in done), default=0.0),
         bytes_in=model_bytes + sum(block.bytes_in for block in done),
         bytes_out=sum(block.bytes_out for block in done),
+        model_bytes=model_bytes,
         wan_in=model_bytes + sum(block.wan_in for block in done),
         wan_out=sum(block.wan_out for block in done),
         spans=tuple(Span(stage=s, site=order.site, start=a, end=b) for s, (a, b) in edges.items()),

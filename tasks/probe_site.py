@@ -1,4 +1,4 @@
-"""Measure a site: rows a second of its variants, each at the fastest batch, its link to the store, its machine."""
+"""Measure a site: its link to the store, its machine, and each of its variants at the fastest batch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import ModelRefused
-from data_catalog.nouns import Profile, Site, VariantCard, VariantSpeed
-from infra import cascade, choice, sites, storage
+from data_catalog.nouns import Profile, Site, Spread, VariantCard, VariantSpeed
+from infra import cascade, choice, links, profiles, sites, storage
 from infra.progress import publish
 from infra.runtimes import RUNTIMES, Predictor
 
@@ -25,8 +25,9 @@ MOST_PROBE_SECONDS = 1.5  # for all of a variant's: what a large net needs for o
 BETTER = 1.03  # times the rate of a smaller batch is worth a larger one
 WORSE = 0.9  # of the best rate, twice in turn: the activations have left the cache, larger batches are not tried
 MOST_ROWS, MOST_RECORD_BYTES = 512, 64 << 20  # of the records that are answered
-LEAST_PROBE_BYTES, MOST_PROBE_BYTES = 64 << 10, 1 << 20
-ENOUGH_SECONDS = 0.02  # a transfer that takes this long is no longer all latency
+SIZES = (*(1 << 10,) * 3, *(1 << power for power in range(13, 21)))  # bytes of the transfers that are timed, and
+LEAST_PROBE_BYTES = 32 << 10  # that are timed on the slowest link
+ENOUGH_SECONDS = 0.02  # that a transfer took beside its latency: larger ones are not needed
 
 
 def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str) -> Profile:
@@ -45,7 +46,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
     begun = time.time()
     store = storage.open_store(bucket)
     folder = home / "sites" / site.name
-    up, down, latency, used_bytes = _measure_link(store, site.name)
+    up, down, used_bytes = _measure_link(store, site.name)
     before = sites.read_profile(store, site.name)
     speeds = dict(before.variants) if before else {}
     refused = dict(before.refused) if before else {}
@@ -57,24 +58,37 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         except ModelRefused as error:
             refused[choice.tried(card)] = str(error)
         publish("probe", site.name, 1, 1, "profiles")
+    link = {
+        "up_bytes_per_second": (up.bytes_per_second, up.rate_variance),
+        "down_bytes_per_second": (down.bytes_per_second, down.rate_variance),
+        "latency_seconds": (
+            (up.latency_seconds + down.latency_seconds) / 2,
+            (up.latency_variance + down.latency_variance) / 4,
+        ),
+    }
+    seen, now = {name: value for name, (value, _) in link.items()}, time.time()
+    if before:
+        known = profiles.observe(before, now, **seen)
+        seen, spreads = {name: getattr(known, name) for name in link}, known.spreads
+    else:
+        spreads = {name: Spread(variance=variance, at=now) for name, (_, variance) in link.items()}
     return Profile(
         site=site.name,
         host=sites.host_name(),
         cores=sites.core_count(),
         memory_bytes=sites.memory_bytes(),
         disk_free_bytes=sites.disk_free_bytes(folder),
-        up_bytes_per_second=up,
-        down_bytes_per_second=down,
-        latency_seconds=latency,
+        **seen,
         dispatch_seconds=before.dispatch_seconds if before else 0.0,
         variants=speeds,
         refused=refused,
         chosen=before.chosen if before else {},
         good=before.good if before else {},
         runtime_versions={name: RUNTIMES.get(name).version() for name in sorted({card.runtime for card in cards})},
-        measured_at=time.time(),
-        probe_seconds=time.time() - begun,
+        measured_at=now,
+        probe_seconds=now - begun,
         probe_bytes=used_bytes,
+        spreads=spreads,
     )
 
 
@@ -120,7 +134,13 @@ def measure_speed(card: VariantCard, model: bytes, threads: int = 1) -> VariantS
         with ThreadPoolExecutor(threads) as pool:
             rates = list(pool.map(lambda predict: _rate(predict, x, best[1], card.temperature), predictors))
         best = (sum(rates) / threads, best[1])
-    return VariantSpeed(rows_per_second=best[0], batch=best[1], startup_seconds=startup, runtime=card.runtime)
+    return VariantSpeed(
+        rows_per_second=best[0],
+        batch=best[1],
+        startup_seconds=startup,
+        runtime=card.runtime,
+        probed_rows_per_second=best[0],
+    )
 
 
 def _rate(predict: Predictor, x: NDArray[np.generic], batch: int, temperature: float) -> float:
@@ -139,30 +159,28 @@ def _rate(predict: Predictor, x: NDArray[np.generic], batch: int, temperature: f
         at_once = max(1, min(int(best * SLICE_SECONDS) // batch, len(x) // batch)) * batch
 
 
-def _measure_link(store: storage.Store, site: str) -> tuple[float, float, float, int]:
-    """Bytes a second up and down, seconds to read or write a small object (median of three), and bytes used.
+def _measure_link(store: storage.Store, site: str) -> tuple[links.Link, links.Link, int]:
+    """The link up and down, and the bytes used, by transfers of growing size.
 
-    The object grows until its transfer takes long enough to say something, so a slow link is not flooded.
+    They grow until one takes long enough beside its latency to say something, so a slow link is not flooded.
     """
     key = f"sites/{site}/probe"
-    latency, size, used = [], LEAST_PROBE_BYTES, 0
-    for _ in range(3):
-        begun = time.perf_counter()
-        store.put(key, b"small")
-        store.get(key)
-        latency.append((time.perf_counter() - begun) / 2)
-    while True:
+    sizes: list[int] = []
+    up: list[float] = []
+    down: list[float] = []
+    for size in SIZES:
         data = os.urandom(size)  # nothing between here and the store can compress it
         begun = time.perf_counter()
         store.put(key, data)
         put = time.perf_counter()
         store.get(key)
-        got = time.perf_counter()
-        used += 2 * size
-        if size == MOST_PROBE_BYTES or min(put - begun, got - put) > ENOUGH_SECONDS:
-            store.delete(key)
-            return size / (put - begun), size / (got - put), float(np.median(latency)), used
-        size *= 2
+        sizes.append(size)
+        up.append(put - begun)
+        down.append(time.perf_counter() - put)
+        if size >= LEAST_PROBE_BYTES and min(up[-1] - min(up), down[-1] - min(down)) > ENOUGH_SECONDS:
+            break
+    store.delete(key)
+    return links.fit(sizes, up), links.fit(sizes, down), 2 * sum(sizes)
 
 
 probe_site_task = task(name="probe", task_run_name="probe {site.name}", cache_policy=NO_CACHE)(probe_site)

@@ -191,8 +191,20 @@ def test_a_budget_of_bytes_is_kept(quick_run, up_home):
     assert report["escalated_rows"] + report["held_rows"] == quick_run["escalated_rows"]
 
 
+def test_the_profiles_of_the_sites_are_shown(quick_run, up_home, tmp_path):
+    picture = tmp_path / "profiles.svg"
+    found = json.loads(up_home.call("site", "profiles", "--json", "--picture", str(picture)).stdout)["profiles"]
+    assert {site["name"] for site in quick_run["sites"]} <= {profile["site"] for profile in found}
+    for profile in found:
+        assert {"up_bytes_per_second", "latency_seconds", "dispatch_seconds"} <= set(profile["spreads"])
+    assert picture.read_text().startswith("<svg")
+    shown = up_home.call("site", "profiles").stdout
+    assert "up, Mbit/s" in shown
+    assert "rows/s" in shown
+
+
 def test_the_runs_page_tells_the_story(quick_run, prefect_client):
-    """In Prefect: a run named by what it does, a sub-flow a site, the stages as tasks, and three artifacts."""
+    """In Prefect: a run named by what it does, a sub-flow a site, the stages as tasks, and artifacts."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
     named = FlowRunFilter(name=FlowRunFilterName(any_=[quick_run["flow_run"]]))
@@ -202,4 +214,6 @@ def test_the_runs_page_tells_the_story(quick_run, prefect_client):
     assert {"edge-1 answers its shards", "cloud answers escalated rows", "measure edge-2"} <= every
     tasks = {run.name for run in prefect_client.read_task_runs(flow_run_filter=named)}
     assert {"preprocess edge-1", "partition edge-2", "compress edge-3", "train quick"} <= tasks
-    assert {"plan", "report", "timeline"} <= {artifact.key for artifact in prefect_client.read_artifacts()}
+    assert {"plan", "report", "timeline", "profiles", "speeds", "profile-picture"} <= {
+        artifact.key for artifact in prefect_client.read_artifacts()
+    }
