@@ -37,6 +37,8 @@ ROWS_A_MINUTE = 160_000  # of the default model on two cores: what takes the bes
 SHARD_ROWS = 1024
 EDGES_SHARE, CLOUD_SHARE = 0.15, 0.2  # of the machine's cores, for all edges and for the cloud; the rest serves them
 MEGABIT = 1e6 / 8
+RECORD_BYTES = 28 * 28
+PLANNED = 0.9  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err
 WORK = ("compress", "infer", "escalate")  # stages from plan to last answer
 RULES = {
     "cloud-only": "cloud-only", "edge-only": "edge-only", "equal split": "equal-split", "cloudedge": "programme",
@@ -55,6 +57,7 @@ class Wanted:
     rows: int
     model: str
     bound: float
+    fewer: float = 0.0  # times the raw bytes that our plan may send, at most; 0: as many as it likes
     faults: tuple[Fault, ...] = ()
 
 
@@ -225,7 +228,11 @@ def _run(wanted: Wanted, name: str) -> Report:
     names = tuple(f"ward-{number}" for number in range(1, len(wanted.speeds) + 1))
     # under a bound of 1 nothing escalates: the edge's answer stands
     bound = 1.0 if name == "edge-only" else wanted.bound
-    return running.call_flow(collaborate, DATASET, wanted.model, (*names, CLOUD), bound, rule=RULES[name])
+    most = wanted.rows * RECORD_BYTES / wanted.fewer * PLANNED if wanted.fewer and name == OURS else None
+    return running.call_flow(
+        collaborate, DATASET, wanted.model, (*names, CLOUD), bound, rule=RULES[name],
+        at_most=(f"{most:.0f}B",) if most else (),
+    )  # fmt: skip
 
 
 def _seconds(report: Report) -> float:
@@ -237,7 +244,7 @@ def _seconds(report: Report) -> float:
 def as_dictionary(wanted: Wanted, specs: Sequence[Spec], trials: Sequence[Trial], means: Means) -> dict[str, Any]:
     """What is printed with `--json`: seconds, bytes, shares of rows."""
     return {
-        "rows": wanted.rows, "model": wanted.model, "bound": wanted.bound,
+        "rows": wanted.rows, "model": wanted.model, "bound": wanted.bound, "fewer": wanted.fewer,
         "emulation": {"links": means.links, "latency": means.latency, "speed": means.speed},
         "sites": [
             {"name": spec.name, "share_of_a_core": spec.share, "up_bytes_per_second": spec.up if spec.linked else None,

@@ -15,6 +15,10 @@ import click
 @click.option("--minutes", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of the job.")
 @click.option("--model", default="digits", show_default=True, help="A model of the catalog for digits.")
 @click.option("--bound", default=0.005, show_default=True, type=click.FloatRange(0, 1), help="As for `run`.")
+@click.option(
+    "--fewer", default=20.0, show_default=True, type=click.FloatRange(0),
+    help="Times fewer bytes than the raw rows that the plan may send, at least; 0: no limit.",
+)  # fmt: skip
 @click.option("--cut", multiple=True, metavar="SITE@10s+20s", help="Cut the link of a site for a time.")
 @click.option("--kill", multiple=True, metavar="SITE@15s+5s", help="Kill a site's process; start it again after +5s.")
 @click.option("--slow", multiple=True, metavar="SITE@10s/4", help="Slow a site down to a fourth.")
@@ -22,7 +26,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
 def lab(
     sites: int, speed: str, up: str, down: str, latency: str, rows: int | None, minutes: float, model: str, bound: float,
-    cut: tuple[str, ...], kill: tuple[str, ...], slow: tuple[str, ...], corrupt: tuple[str, ...], as_json: bool,
+    fewer: float, cut: tuple[str, ...], kill: tuple[str, ...], slow: tuple[str, ...], corrupt: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Try a job on emulated sites: cloud-only, edge-only, equal split and ours side by side, with faults if wanted.
 
@@ -39,6 +43,6 @@ def lab(
     wanted = laboratory.Wanted(
         speeds=laboratory.numbers(speed, sites, "--speed", ":"), up=laboratory.numbers(up, sites, "--up"),
         down=laboratory.numbers(down, sites, "--down"), latency=laboratory.numbers(latency, sites, "--latency"),
-        rows=rows or max(sites, int(minutes * laboratory.ROWS_A_MINUTE)), model=model, bound=bound, faults=tuple(faults),
+        rows=rows or max(sites, int(minutes * laboratory.ROWS_A_MINUTE)), model=model, bound=bound, fewer=fewer, faults=tuple(faults),
     )  # fmt: skip
     laboratory.lab(wanted, as_json=as_json)
