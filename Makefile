@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -30,6 +30,9 @@ bench-guarantee: setup       ## how often the cascade's bound is broken, of 200 
 
 bench-plan: setup            ## plan time up to 100,000 sites, distance from the bound, the simulator
 	$(BIN)/python -m benchmarks.plan
+
+bench-lab: setup             ## a job on emulated sites: the plan against the bound and against naive ways
+	$(BIN)/python -m benchmarks.lab
 
 bench-fuzz: setup            ## thousands of malformed inputs, none of which may do harm
 	$(BIN)/python -m benchmarks.fuzz

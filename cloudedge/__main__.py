@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cloudedge.lab_command import lab
 from cloudedge.plan_command import demands_of, plan, with_demands
 from cloudedge.sites_command import site
 from data_catalog.errors import CloudEdgeError
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 cli.add_command(site)
+cli.add_command(lab)
 
 
 @cli.command()

@@ -71,8 +71,9 @@ def letters(site: str, store: SiteStore, home: Path, work: Path) -> Mapping[Kind
         name = (order.dataset.name, order.source)
         if name not in spools:  # this process did not prepare it
             spools[name] = preprocess_source(order.dataset, order.source, work, store.bucket, order.threads).spool
-        if order.on_premises:
-            store.stay(placement.key for placement in order.placements if placement.site == site)
+        stay = [each for each in order.placements if order.on_premises and each.site == site]
+        store.stay(placement.key for placement in stay)
+        store.carry_out(placement.key for placement in order.placements if placement not in stay)
         done = compress_shards(
             order.dataset, order.source, list(order.placements), spools[name], order.on_premises, store.bucket,
             order.threads,

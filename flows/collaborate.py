@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -52,6 +54,9 @@ def collaborate(
         tuple[str, ...], Field(description="Caps: a time (30s), bytes over the links (5MB), a price (2.5 money)")
     ] = (),
     accuracy_at_least: Annotated[float, Field(description="Least expected accuracy; 0: no floor", ge=0, le=1)] = 0.0,
+    rule: Annotated[
+        str, Field(description="A placement rule; cloud-only, edge-only and equal-split are there to compare with")
+    ] = "programme",
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 
@@ -68,7 +73,7 @@ def collaborate(
     bucket = settings.required_bucket()
     entries = entries_of(settings, dataset, model, sites)
     with workspace(settings.home) as work:
-        return _run(entries, bound, confidence, budget, demands, work, bucket)
+        return _run(entries, bound, confidence, budget, demands, rule, work, bucket)
 
 
 def _run(
@@ -77,6 +82,7 @@ def _run(
     confidence: float,
     budget: EscalationBudget | None,
     demands: Demands,
+    rule: str,
     work: Path,
     bucket: str,
 ) -> Report:
@@ -90,7 +96,7 @@ def _run(
     with watch.stage("plan"):
         plan = plan_placement_task(
             run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
-            ready.fallbacks, demands,
+            ready.fallbacks, demands, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
         orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")
@@ -102,7 +108,9 @@ def _run(
             crossed = dispatching.compress(origin, batch, source, mine, ready.sources[source].spool, run_id, bucket)
         return origin.name, ready.sources[source].wan_bytes + crossed
 
-    sent = side_by_side(compress, list(ready.sources))
+    # sites that are processes of their own answer what is there while others still send their shards
+    beside = list(ready.sources) if all(site.dispatch == "mailbox" for site in where) else []
+    sent = side_by_side(compress, [source for source in ready.sources if source not in beside])
 
     dispatch: dict[str, float] = {}
 
@@ -113,7 +121,10 @@ def _run(
         return receipt
 
     with watch.stage("infer"):
-        receipts = side_by_side(lambda site: answer(site, orders[site]), list(orders))
+        calls: list[Callable[[], Any]] = [partial(compress, source) for source in beside]
+        calls += [partial(answer, site, order) for site, order in orders.items()]
+        done = side_by_side(lambda call: call(), calls)
+        sent, receipts = sent + done[: len(beside)], done[len(beside) :]
 
     with watch.stage("escalate"):
         cloud = next((site for site in where if site.tier == "cloud"), None)

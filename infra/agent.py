@@ -48,19 +48,25 @@ def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str]
     Raises:
         BadInput: the store refuses the credentials; says what to set.
     """
-    settled: set[str] = set()
-    failures: dict[str, int] = {}
-    pause = QUICKEST
     with _signs_of_life(site, store) as doing:
-        while True:
-            try:
-                if look(site, store, do, settled, failures, doing, say):
-                    pause = QUICKEST
-            except StoreError as error:
-                say(f"{error}; trying again")
-                pause = SLOWEST
-            time.sleep(pause)
-            pause = min(SLOWEST, pause * SLOWER)
+
+        def lane(kinds: Mapping[Kind, Do]) -> None:
+            settled: set[str] = set()
+            failures: dict[str, int] = {}
+            pause = QUICKEST
+            while True:
+                try:
+                    if look(site, store, kinds, settled, failures, doing, say):
+                        pause = QUICKEST
+                except StoreError as error:
+                    say(f"{error}; trying again")
+                    pause = SLOWEST
+                time.sleep(pause)
+                pause = min(SLOWEST, pause * SLOWER)
+
+        beside = {kind: act for kind, act in do.items() if kind == "compress"}  # shards leave while others are answered
+        threading.Thread(target=lane, args=(beside,), name="lane", daemon=True).start()
+        lane({kind: act for kind, act in do.items() if kind not in beside})
 
 
 def look(
@@ -77,7 +83,7 @@ def look(
     Args:
         site: its name.
         store: as the site sees it.
-        do: by kind of letter, what does it.
+        do: by kind of letter, what does it; letters of other kinds are left alone.
         settled: letters that need no further look; changed.
         failures: by letter, how often the store failed at it; changed.
         doing: told which order is being done.
@@ -86,7 +92,7 @@ def look(
     Raises:
         StoreError: the store gave no answer, or failed; the letter is to be tried again.
     """
-    letters = mailbox.read(store, site)
+    letters = [letter for letter in mailbox.read(store.beyond, site) if letter.kind in do]
     settled &= {letter.order_id for letter in letters}
     new = [each for each in letters if each.order_id not in settled and time.time() < each.deadline + LATE_SECONDS]
     for letter in new:
@@ -101,7 +107,7 @@ def look(
 
 def _do(site: str, store: SiteStore, letter: Letter, do: Mapping[Kind, Do], failures: dict[str, int]) -> None:
     """Do a letter and write its answer; raises StoreError if it is to be tried again."""
-    began, before = time.time(), (store.received, store.sent)
+    began = time.time()
     body, failure = None, None
     try:
         done = do[letter.kind](letter)
@@ -116,9 +122,10 @@ def _do(site: str, store: SiteStore, letter: Letter, do: Mapping[Kind, Do], fail
         failure = _failure(failed(site, error))
         if not isinstance(error, CloudEdgeError):
             sys.excepthook(type(error), error, error.__traceback__)  # for the log of the process
+    received, sent = store.account()
     answered = Answered(
         order_id=letter.order_id, site=site, body=body, failure=failure, began=began, ended=time.time(),
-        wan_in=store.received - before[0], wan_out=store.sent - before[1],
+        wan_in=received, wan_out=sent,
     )  # fmt: skip
     store.put(letter.answer, answered.model_dump_json(exclude_defaults=True).encode())
 
@@ -139,7 +146,7 @@ def _signs_of_life(site: str, store: SiteStore) -> Iterator[Callable[[str], None
                 at=time.time(), doing=doing[0],
             )  # fmt: skip
             with suppress(CloudEdgeError):  # the link is down: the next one may pass
-                store.put(keys.presence(site), seen.model_dump_json().encode())
+                store.beyond.put(keys.presence(site), seen.model_dump_json().encode())
             if ended.wait(SIGN_SECONDS):
                 return
 

@@ -6,6 +6,7 @@ by the same rule: compress, transfer and decompress overlap, so a stream of shar
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -102,6 +103,7 @@ def choose_codec(
     stored: Collection[str] = (),
     *,
     kept: bool = False,
+    crosses: bool = True,
 ) -> str:
     """The codec whose slowest step of compress, transfer and decompress, which overlap, is the fastest.
 
@@ -111,8 +113,9 @@ def choose_codec(
         reader: who fetches and decompresses; a site that answers its own shards fetches from the store too.
         stored: codecs under which the store has the shard; one of those that is about as fast is taken.
         kept: take one of those in any case: nobody will read the shard, unless to escalate other rows.
+        crosses: whether it goes over any link; one that its site keeps on its own disk does not.
     """
-    link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second)
+    link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second) if crosses else math.inf
     cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
     seconds = {trial.codec: seconds_a_byte(trial, link, *cores) for trial in trials}
     best = choose(trials, link, *cores).codec

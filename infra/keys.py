@@ -58,6 +58,11 @@ def shards(dataset: str) -> str:
     return f"datasets/{dataset}/shards"
 
 
+def is_shard(key: str) -> bool:
+    """Whether `shard` made the key."""
+    return key.startswith("datasets/") and "/shards/" in key
+
+
 def shard_of(key: str) -> tuple[str, str]:
     """Digest and codec of the shard of that key: what `shard` made it from."""
     digest, _, codec = key.rpartition("/")[2].removesuffix(ENCRYPTED).partition(".arrow.")

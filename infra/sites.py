@@ -5,28 +5,43 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import StoreFull
 from data_catalog.nouns import Profile, VariantCard
 from infra import keys, model_registry, self_test, shards
 from infra.runtimes import RUNTIMES
+from infra.settings import read_settings
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from infra.storage import Store
 
 
 def host_name() -> str:
     """The machine's name: sites of one host share its cores."""
-    return platform.node() or "localhost"
+    return read_settings().host or platform.node() or "localhost"
 
 
 def core_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def core_quota() -> float | None:
+    """Cores' worth of time that this process's control group may use, as containers are limited; None: no limit."""
+    try:
+        groups = dict(line.strip().split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+        own = next((path for names, path in groups.items() if "cpu" in names.split(",")), None)
+        if own is not None:
+            folder = Path("/sys/fs/cgroup/cpu" + own)
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        else:
+            quota, period = Path(f"/sys/fs/cgroup{groups['']}/cpu.max").read_text().split()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, KeyError):  # no Linux, no such controller, or `max`
+        return None
 
 
 def memory_bytes() -> int:

@@ -28,7 +28,7 @@ from data_catalog.planning import Demands
 from infra import cascade, keys, model_registry, prediction, sources, storage
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
-from infra.placement import RULES, Problem
+from infra.placement import RULES, Problem, _naive
 from infra.problem import (
     RESULT_BYTES,
     RESULT_BYTES_PER_ROW,
@@ -58,6 +58,7 @@ def plan_placement(
     demands: Demands | None = None,
     *,
     afresh: bool = False,
+    rule: str = "programme",
 ) -> Plan:
     """Make the plan of a run and store it, with the problem that it solves.
 
@@ -76,6 +77,7 @@ def plan_placement(
         fallbacks: by site: why it answers with an earlier variant than it was told to.
         demands: the objective, caps and a floor; None: the makespan.
         afresh: plan as if the ledger held nothing.
+        rule: of placement, or one of those that are there to compare with.
 
     Raises:
         BadInput: there are too few validation rows for the bound.
@@ -113,7 +115,9 @@ def plan_placement(
         caps=demands.caps,
         accuracy=demands.accuracy,
     )
-    solution = RULES.get("programme").place(problem)
+    solution = (
+        _naive.place(problem, rule) if rule in _naive.NAIVE else RULES.get(rule, "parameter `rule`").place(problem)
+    )
     where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution)
     stored = _codecs_there(store, dataset)
     placements = tuple(
@@ -273,7 +277,9 @@ def _placement(
         site = shard.origin if at_home else next(name for name in known if chosen[name].digest == done.digest)
     assert site is not None
     card = chosen[site]
-    codec = choose_codec(trials, known[shard.origin], known[site], stored, kept=done is not None)
+    origin = known[shard.origin][0]
+    stays = site == shard.origin and origin.shards_on_premises and origin.dispatch == "mailbox"
+    codec = choose_codec(trials, known[shard.origin], known[site], stored, kept=done is not None, crosses=not stays)
     return Placement(
         shard=shard,
         site=site,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from prefect import task
@@ -11,6 +12,7 @@ from data_catalog.nouns import (
     EscalationBudget,
     EscalationOrder,
     OrderedShard,
+    Placement,
     Plan,
     Profile,
     Site,
@@ -85,11 +87,23 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
                 key=p.key, digest=p.shard.digest, rows=p.shard.rows, bytes=p.shard.bytes, codec=p.codec,
                 result=p.result, local=p.shard.origin == site.name and site.shards_on_premises,
             )
-            for p in plan.placements if p.site == site.name
+            for p in _in_turn(plan, site)
         ),
         escalation=escalation if site.tier == "edge" else None,
         fallback=plan.fallbacks.get(site.name, ""),
     )  # fmt: skip
+
+
+def _in_turn(plan: Plan, site: Site) -> list[Placement]:
+    """The shards of a site: its own first, then the others' in the order in which they come, from all origins at once."""
+    mine = [p for p in plan.placements if p.site == site.name]
+    counts = Counter(p.shard.origin for p in mine)
+    passed: Counter[str] = Counter()
+    turns = []
+    for p in mine:
+        turns.append((p.shard.origin != site.name, passed[p.shard.origin] / counts[p.shard.origin]))
+        passed[p.shard.origin] += 1
+    return [mine[i] for i in sorted(range(len(mine)), key=turns.__getitem__)]
 
 
 def _shares(
