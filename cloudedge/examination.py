@@ -41,6 +41,7 @@ def examine() -> int:
         return error.exit_code
     check("python", _python)
     check("catalog", lambda: _catalog(found))
+    check("policy", lambda: _policy(found))
     check("disk", lambda: _disk(found))
     check("edge runtime", lambda: f"LiteRT {_runtime('litert')}")
     check("training and cloud runtime", _tensorflow)
@@ -73,6 +74,14 @@ def _catalog(found: Settings) -> str:
         "sites": entries.site,
     }
     return ", ".join(f"{len([read(name) for name in entries.names(kind)])} {kind}" for kind, read in load.items())
+
+
+def _policy(found: Settings) -> str:
+    from infra.security import policy
+
+    read = policy.read_policy(found.policy or policy.SHIPPED)
+    who, roles = policy.user(found)
+    return f"{len(read.rules)} rules of {read.name}; this user is {', '.join((who, *roles))}"
 
 
 def _disk(found: Settings) -> str:

@@ -12,6 +12,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError, StoreFull
 from infra import ration, settings
 from infra.demands import read_demands
+from infra.security import policy
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def run(
     found = with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
-    entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
+    batch = entries.dataset(dataset, "--dataset")
+    policy.authorise("run", batch, entries.sites(sites, batch, "--site"))
     with stack_for(found, _load_flow):
         from flows.collaborate import collaborate
 

@@ -8,7 +8,8 @@ They live at the bottom layer, beside the nouns, because every layer speaks of f
     │   ├── UnknownName           a dataset, model, site or plug-in that is not there, with the nearest names
     │   ├── SettingError          an environment variable or a flag
     │   ├── BadRecord             a record of a source: file, row, what is wrong with it
-    │   └── StoreRefused          the store knows the key or the bucket not, or denies it
+    │   ├── StoreRefused          the store knows the key or the bucket not, or denies it
+    │   └── AccessDenied          the policy does not let this user do that with those data
     ├── StoreError                the S3 store failed
     │   ├── ObjectMissing         an object that should be there is not
     │   ├── StoreUnreachable      no answer
@@ -79,6 +80,10 @@ class BadRecord(BadInput):
 
 class StoreRefused(BadInput):
     """The store refused the credentials, or the bucket does not exist."""
+
+
+class AccessDenied(BadInput):
+    """The policy does not let who runs this do that with those data."""
 
 
 class StoreError(CloudEdgeError):

@@ -15,6 +15,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
 Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
+Action = Literal["run", "train", "compress", "federate"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
 REPORT_SCHEMA_VERSION = 1
 
@@ -117,6 +118,7 @@ class Dataset(Noun):
     lossy: Transform | None = None  # lossy coding of the preprocessed values, only where it is asked for
     # `restricted`: its records lie in the store encrypted, readable by the planned sites alone.
     sensitivity: Literal["public", "restricted"] = "public"
+    purpose: Name | Literal[""] = ""  # that its records were given for, as rules of the access policy name it
 
     @model_validator(mode="after")
     def _consistent(self) -> Dataset:
@@ -218,6 +220,7 @@ class Site(Noun):
     # (`cloudedge site work`); by a Prefect worker of its own work pool.
     dispatch: Literal["embedded", "mailbox", "worker"] = "embedded"
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
+    region: Name | Literal[""] = ""  # where it stands, as rules of the access policy name it
 
     @model_validator(mode="before")
     @classmethod
@@ -429,6 +432,20 @@ class EscalationBudget(Noun):
     seconds: float | None = Field(default=None, ge=0)  # of each link
 
 
+class AccessDecision(Noun):
+    """That somebody may do something with a dataset, and the rule that says so: see `infra/security/policy.py`."""
+
+    who: str
+    does: Action
+    dataset: Name
+    sensitivity: Literal["public", "restricted"]
+    region: Name | Literal[""]
+    sites: tuple[Name, ...]  # of that region, that take part
+    purpose: Name | Literal[""]
+    hour: int  # of the day, UTC
+    rule: str
+
+
 class Placement(Noun):
     """Where one shard is answered, and why."""
 
@@ -472,6 +489,7 @@ class Plan(Noun):
     lower_bound: float = 0.0  # of the objective, over all placements
     gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
+    access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
 
 
 class OrderedShard(Noun):
@@ -659,3 +677,4 @@ class Report(Noun):
     lower_bound: float = 0.0  # of the objective, over all placements
     gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards
+    access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites

@@ -16,6 +16,7 @@ from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
+from infra.security.policy import authorise
 from infra.settings import Settings
 from infra.sites import read_profile
 from infra.storage import open_store
@@ -61,11 +62,13 @@ def entries_of(settings: Settings, dataset: str, model: str, sites: tuple[str, .
     Raises:
         CatalogError: an entry is broken.
         UnknownName: there is none.
+        AccessDenied: the policy does not let this user answer the dataset at those sites.
     """
     catalog = Catalog(settings.catalog_folders)
     batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
+    authorise("run", batch, where)  # before anything is read; the plan asks again
     return Entries(batch=sized(batch, where), network=network, school=school, where=where)
 
 

@@ -13,6 +13,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput
 from data_catalog.nouns import Budget, CompressionReport, Gate
 from infra.originals import is_file
+from infra.security.policy import authorise
 from infra.settings import read_settings
 from infra.workspace import workspace
 from tasks.fit_transforms import fit_transforms_task
@@ -66,6 +67,7 @@ def compress_model(
     own = entry.gate if entry else IMPORTED
     bounds = Gate(max_drop=max_drop or own.max_drop, max_class_drop=max_class_drop or own.max_class_drop)
     school = catalog.dataset(dataset or (entry.trained_on if entry else ""), "parameter `dataset`")
+    authorise("compress", school)
     with workspace(settings.home) as work:
         _, school = fit_transforms_task(school, school, work, bucket)
         card = train_model_task(entry, school, work, bucket)["cloud"] if entry else None

@@ -15,6 +15,7 @@ from data_catalog.federation import FederationReport, LocalTraining, SiteUpdate,
 from infra.federation import rounds_of
 from infra.pipeline import in_time
 from infra.progress import Stopwatch
+from infra.security.policy import authorise
 from infra.settings import read_settings
 from infra.storage import open_store
 from infra.workspace import workspace
@@ -55,8 +56,8 @@ def federate(
     bucket = settings.required_bucket()
     catalog = Catalog(settings.catalog_folders)
     born, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
-    for site in sites:
-        catalog.site(site, "parameter `sites`")
+    learners = sites or tuple(dict.fromkeys(source.site for source in born.sources))
+    authorise("federate", born, catalog.sites(learners, born, "parameter `sites`"))
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     local = LocalTraining(epochs=epochs, batch=batch, learning_rate=learning_rate)
     watch, begun = Stopwatch(), time.time()

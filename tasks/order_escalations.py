@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import OrderedShard, Plan, Receipt, Site, WorkOrder
-from infra import keys, storage
+from infra import orders, storage
 
 ORDER_ID = "escalations"
 
@@ -21,6 +21,9 @@ def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | Non
         receipts: of the edges.
         cloud: the site that answers.
         bucket: of the store.
+
+    Raises:
+        AccessDenied: the policy does not let this user do that any more.
     """
     shards = tuple(
         OrderedShard(
@@ -40,9 +43,7 @@ def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | Non
         threads=cloud.threads,
         shards=tuple({shard.result: shard for shard in shards}.values()),
     )
-    key = keys.run(plan.run_id, "orders", f"{ORDER_ID}.json")
-    storage.open_store(bucket).put(key, order.model_dump_json(indent=1).encode())
-    return key
+    return orders.put_order(storage.open_store(bucket), order, plan.access)
 
 
 order_escalations_task = task(name="escalate", cache_policy=NO_CACHE)(order_escalations)

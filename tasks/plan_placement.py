@@ -39,6 +39,7 @@ from infra.problem import (
     to_json,
 )
 from infra.progress import publish
+from infra.security import policy
 
 
 def plan_placement(
@@ -82,7 +83,9 @@ def plan_placement(
         BadInput: there are too few validation rows for the bound.
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
+        AccessDenied: the policy does not let this user answer the dataset at those sites.
     """
+    access = policy.authorise("run", dataset, sites)
     store = storage.open_store(bucket)
     known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
     for source in dataset.sources:
@@ -161,6 +164,7 @@ def plan_placement(
         lower_bound=solution.lower_bound,
         gap=solution.gap if math.isfinite(solution.gap) else None,
         balance=solution.balance,
+        access=access,
     )
     store.put(keys.run(run_id, "problem.json"), to_json(problem, solution))
     store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())

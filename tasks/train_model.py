@@ -24,6 +24,7 @@ from infra.examples import load
 from infra.progress import publish
 from infra.recipes import RECIPES, Examples, Made, TrainingData, source_files
 from infra.runtimes import RUNTIMES
+from infra.security import policy
 
 LAYOUT = 2  # of a version in the store; a version of another layout is another version
 FORMS_DIFFER = 1e-3  # of the largest logit: two runtimes add the same numbers in other orders
@@ -69,6 +70,7 @@ def train_model(
         ModelRefused: the edge variant failed its gate; nothing is published.
         StoreError: the store cannot be listed, read or written.
         CatalogError, BadRecord: the training data is not what the catalog says.
+        AccessDenied: it has to be trained, and the policy does not let this user do that.
     """
     store = storage.open_store(bucket)
     if told := rollout.pinned(store, model.name, sites):
@@ -77,6 +79,7 @@ def train_model(
     if cards := _published(store, model, version):
         gate.refuse_if_worse(cards["edge"], cards["cloud"], model.gate)
         return cards
+    policy.authorise("train", dataset)
     store.check()  # before minutes of training whose model could not be stored
     examples = load(model.name, model.classes, dataset, work)
     data = TrainingData(examples["train"], examples["calibration"], len(model.classes))

@@ -18,8 +18,9 @@ from data_catalog.nouns import (
     Site,
     WorkOrder,
 )
-from infra import keys, ration, storage
+from infra import ration, storage
 from infra.codec_trials import ESCALATION_CODEC
+from infra.orders import put_order
 
 
 def write_orders(
@@ -33,6 +34,9 @@ def write_orders(
         profiles: what was measured of each, in the sites' order.
         bucket: of the store.
         restricted: whether records lie in the store encrypted.
+
+    Raises:
+        AccessDenied: the policy does not let this user do that any more.
     """
     store = storage.open_store(bucket)
     known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
@@ -46,8 +50,7 @@ def write_orders(
             rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
             order = order.model_copy(update={"escalation": rationed})
         if order.shards:
-            written[site.name] = keys.run(plan.run_id, "orders", f"{order.order_id}.json")
-            store.put(written[site.name], order.model_dump_json(indent=1).encode())
+            written[site.name] = put_order(store, order, plan.access)
     return written
 
 

@@ -124,6 +124,7 @@ def build_report(
         lower_bound=plan.lower_bound,
         gap=plan.gap,
         balance=plan.balance,
+        access=plan.access,
     )
 
 

@@ -67,6 +67,19 @@ def test_a_broken_yaml(idle, tmp_path, text, says):
     one_line(idle, "run", "--catalog", str(tmp_path), code=2, says=("sites/edge-1.yaml", *says))
 
 
+def test_who_may_not_is_told_the_rule(idle, tmp_path):
+    """Before any server starts; the shipped policy opens restricted data to the owner of the home alone."""
+    run = ("run", "--dataset", "synthetic-chest-xray", "--model", "chest-xray")
+    says = ("ann may not run synthetic-chest-xray (restricted)", "no rule of policy.csv allows it")
+    one_line(idle, *run, code=2, says=says, CLOUDEDGE_USER="ann")
+    rules = tmp_path / "rules.csv"
+    rules.write_text("p, *, *, *, *, *, *, *, allow\np, role:guest, *, *-xray, *, *, *, *, deny\ng, ann, role:guest\n")
+    says = ("ann may not run", "rules.csv line 2: p, role:guest", "denies it")
+    one_line(idle, *run, code=2, says=says, CLOUDEDGE_USER="ann", CLOUDEDGE_POLICY=str(rules))
+    rules.write_text("p, everyone\n")
+    one_line(idle, "run", code=2, says=("rules.csv line 1", "correct that line"), CLOUDEDGE_POLICY=str(rules))
+
+
 def test_half_a_configuration(idle):
     one_line(idle, "run", code=2, says=("CLOUDEDGE_BUCKET",), AWS_ENDPOINT_URL="http://127.0.0.1:1")
 
