@@ -75,6 +75,7 @@ class Lease:
         )  # fmt: skip
         with self._lock:
             self._swap(record, found[1] if found else None)
+            self._ended.clear()
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
         return record.token
 
