@@ -49,6 +49,7 @@ def examine() -> int:
         with using_stack(found):
             current = settings.read_settings()
             check("store", lambda: _store(current, found))
+            check("coordinators", lambda: _coordinators(current))
             check("prefect", lambda: _prefect(current, found))
             check("dask", lambda: _dask(current))
     except CloudEdgeError as error:
@@ -117,6 +118,16 @@ def _store(current: Settings, found: Settings) -> str:
     open_store(current.bucket).check()
     whose = "as configured" if found.bucket else "local"
     return f"bucket {current.bucket} at {current.endpoint_url or 'AWS'} can be listed, written and read ({whose})"
+
+
+def _coordinators(current: Settings) -> str:
+    from infra.agreement import AGREEMENTS
+    from infra.coordination import way
+
+    if current.coordinators == 1:
+        return "one"
+    AGREEMENTS.get(way(current)).connect(current)
+    return f"{current.coordinators}, which agree over {way(current)}"
 
 
 def _prefect(current: Settings, found: Settings) -> str:

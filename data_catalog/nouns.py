@@ -16,6 +16,7 @@ Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
 Action = Literal["run", "train", "compress", "federate"]
 Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
+Action = Literal["run", "train", "compress", "federate"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
 REPORT_SCHEMA_VERSION = 1
 
@@ -501,6 +502,7 @@ class Plan(Noun):
     lower_bound: float = 0.0  # of the objective, over all placements
     gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
+    access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
 
 
 class OrderedShard(Noun):
@@ -690,3 +692,4 @@ class Report(Noun):
     lower_bound: float = 0.0  # of the objective, over all placements
     gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards
+    access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites

@@ -16,6 +16,7 @@ from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, 
 from data_catalog.planning import Demands
 from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
+from infra.coordination import coordinating
 from infra.demands import read_demands
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
@@ -72,12 +73,17 @@ def collaborate(
     settings = read_settings()
     bucket = settings.required_bucket()
     entries = entries_of(settings, dataset, model, sites)
-    with workspace(settings.home) as work:
-        return _run(entries, bound, confidence, budget, demands, rule, work, bucket)
+    watch = Stopwatch()
+    with (
+        coordinating(settings, f"runs-of-{dataset}", new_run_id(watch)) as run_id,
+        workspace(settings.home) as work,
+    ):
+        return _run(entries, run_id, bound, confidence, budget, demands, rule, work, bucket, watch)
 
 
 def _run(
     entries: Entries,
+    run_id: str,
     bound: float,
     confidence: float,
     budget: EscalationBudget | None,
@@ -85,10 +91,10 @@ def _run(
     rule: str,
     work: Path,
     bucket: str,
+    watch: Stopwatch,
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
-    watch = Stopwatch()
-    run_id, where = new_run_id(watch), entries.where
+    where = entries.where
     ready = prepare(entries, run_id, work, bucket, watch)
     batch, chosen, profiles = ready.batch, ready.chosen, ready.profiles
     named = {site.name: site for site in where}

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from data_catalog.catalog import Catalog
 from data_catalog.federation import FederationReport, LocalTraining, SiteUpdate, Start
+from infra import keys
+from infra.coordination import coordinating
 from infra.federation import rounds_of
 from infra.pipeline import in_time
 from infra.progress import Stopwatch
@@ -61,7 +63,10 @@ def federate(
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     local = LocalTraining(epochs=epochs, batch=batch, learning_rate=learning_rate)
     watch, begun = Stopwatch(), time.time()
-    with workspace(settings.home) as work:
+    with (
+        coordinating(settings, f"federation-of-{model}", keys.federations(model), fresh=False),
+        workspace(settings.home) as work,
+    ):
         with watch.stage("train"):
             born, school = fit_transforms_task(born, school, work, bucket)
             cards = train_model_task(network, school, work, bucket)

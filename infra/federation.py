@@ -14,7 +14,7 @@ import numpy as np
 
 from data_catalog.errors import CorruptObject, UnknownName
 from data_catalog.federation import Federation, FederationReport, Round, SiteUpdate
-from infra import keys, shards, storage, weights
+from infra import coordination, keys, shards, storage, weights
 from infra.security.access import Keyring
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def rounds_of(store: Store, federation: Federation) -> list[Round]:
 
 
 def put_round(store: Store, federation: Federation, done: Round) -> None:
-    """Commit a round: its weights are in the store."""
+    """Commit a round: its weights are in the store; Conflict if another coordinator has taken over."""
+    coordination.admit(keys.federations(federation.model))
     put_noun(store, _record(federation, done.number), done)
 
 
@@ -100,6 +101,7 @@ def is_finished(store: Store, model: str, federation_id: str) -> bool:
 
 def finish(store: Store, report: FederationReport) -> None:
     """Store the report: the federation is done."""
+    coordination.admit(keys.federations(report.federation.model))
     put_noun(store, report.key, report)
 
 

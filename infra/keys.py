@@ -30,6 +30,7 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     sites/<site>/training/<model>/latest.json              its last round, of whatever federation
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
+    agreement/<what>.json                                  who coordinates it, where coordinators agree over the store
     runs/<run_id>/{plan.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
     runs/latest                                            id of the run or plan that placed something last
 """
@@ -252,3 +253,8 @@ def latest_run() -> str:
 def run(run_id: str, *parts: str) -> str:
     """Key of something that belongs to one run."""
     return "/".join(("runs", run_id, *parts))
+
+
+def agreement(what: str) -> str:
+    """Key of the record of who coordinates something."""
+    return f"agreement/{what}.json"

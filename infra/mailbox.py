@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from data_catalog import errors
 from data_catalog.errors import CloudEdgeError, SiteFailed
 from data_catalog.orders import Answered, Letter, Mailbox, Presence
-from infra import keys
+from infra import coordination, keys
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, nam
         seconds: how long to wait.
 
     Raises:
+        Conflict: another coordinator has taken over.
         CloudEdgeError: what the site reports, by its class.
         SiteFailed: there was no answer in time; says when the site gave its last sign of life.
     """
+    coordination.admit(run_id)
     key = order if isinstance(order, str) else keys.run(run_id, "orders", f"{name}.json")
     if not isinstance(order, str):
         store.put(key, order.model_dump_json(exclude_defaults=True).encode())

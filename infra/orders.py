@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra import keys
+from infra import coordination, keys
 from infra.security import policy
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ def put_order(store: Store, order: WorkOrder, access: Sequence[AccessDecision]) 
 
     Raises:
         AccessDenied: the policy does not let this user do that any more, or the site was never in the plan.
+        Conflict: another coordinator has taken over.
     """
     policy.authorise_order(access, order.site)
     key = keys.run(order.run_id, "orders", f"{order.order_id}.json")
-    store.put(key, order.model_dump_json(indent=1).encode())
+    coordination.put(store, order.run_id, key, order.model_dump_json(indent=1).encode())
     return key

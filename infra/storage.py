@@ -138,6 +138,31 @@ class Store:
                 raise
             raise taken from error
 
+    def get_version(self, key: str) -> tuple[bytes, str]:
+        """A small object and its ETag, for `put_if`; raises as `get`."""
+        with translated(key, self.bucket):
+            piece = self._read(key, 0, transfer.PART)
+        return piece.data, piece.written
+
+    def put_if(self, key: str, data: bytes, version: str | None) -> str:
+        """Write a small object if the one of that ETag still stands there, or None if none does; the new ETag.
+
+        A store may ignore the condition: `infra/agreement/s3.py` finds out.
+
+        Raises:
+            Conflict: it does not.
+        """
+        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+        noted = {transfer.NOTED: hashlib.sha256(data).hexdigest()}
+        try:
+            with translated(key, self.bucket):
+                return str(self._call("put_object", key, Body=data, Metadata=noted, **condition)["ETag"])
+        except StoreError as error:
+            missing = isinstance(error, ObjectMissing)  # what should have matched
+            if not missing and (error.__cause__ is None or _error_code(error.__cause__) not in CONDITION_FAILED):
+                raise
+            raise Conflict(f"{self.bucket}/{key} was changed by another; run again") from error
+
     def put_file(self, key: str, path: Path) -> None:
         """Write a local file as an object, in bounded memory; raises as `put`."""
 

@@ -25,7 +25,7 @@ from data_catalog.nouns import (
     VariantCard,
 )
 from data_catalog.planning import Demands
-from infra import cascade, keys, model_registry, prediction, sources, storage
+from infra import cascade, coordination, keys, model_registry, prediction, sources, storage
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
 from infra.placement import RULES, Problem, _naive
@@ -84,6 +84,7 @@ def plan_placement(
         PlanError: no placement satisfies the constraints.
         UnknownName: shards are born at a site that is not among the sites.
         AccessDenied: the policy does not let this user answer the dataset at those sites.
+        Conflict: another coordinator has taken over.
     """
     access = policy.authorise("run", dataset, sites)
     store = storage.open_store(bucket)
@@ -165,9 +166,10 @@ def plan_placement(
         lower_bound=solution.lower_bound,
         gap=solution.gap if math.isfinite(solution.gap) else None,
         balance=solution.balance,
+        access=access,
     )
     store.put(keys.run(run_id, "problem.json"), to_json(problem, solution))
-    store.put(keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
+    coordination.put(store, run_id, keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     if open_shards:
         store.put(keys.latest_run(), run_id.encode())
     publish("plan", "coordinator", 1, 1, "plans")

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import Drift, Plan, Receipt, Report, Site, SiteReport
-from infra import cascade, drift, keys, shards, storage
+from infra import cascade, coordination, drift, keys, shards, storage
 from infra.progress import Stopwatch
 from infra.report import charts, page
 
@@ -40,12 +40,16 @@ def write_report(
         flow_run: name of the Prefect flow run.
         bucket: of the store.
         quarantined_rows: records that were left out because they do not fit the schema.
+
+    Raises:
+        Conflict: another coordinator has taken over; there is no report.
     """
     store = storage.open_store(bucket)
     report = build_report(plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows)
     gallery = _gallery(store, totals)
-    store.put(keys.run(plan.run_id, "report.html"), page.render(report, gallery).encode())
-    store.put(report.report_key, report.model_dump_json(indent=2).encode())
+    html = page.render(report, gallery).encode()
+    coordination.put(store, plan.run_id, keys.run(plan.run_id, "report.html"), html)
+    coordination.put(store, plan.run_id, report.report_key, report.model_dump_json(indent=2).encode())
     return report
 
 
@@ -125,6 +129,7 @@ def build_report(
         lower_bound=plan.lower_bound,
         gap=plan.gap,
         balance=plan.balance,
+        access=plan.access,
     )
 
 

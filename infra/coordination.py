@@ -1,0 +1,87 @@
+"""One coordinator at a time: what it writes for a run is admitted by its lease first, where several are configured.
+
+With one coordinator, the default, all of this does nothing. What is agreed, and what a paused coordinator can still
+do, is in `docs/agreement.md`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import SettingError
+from infra.agreement import AGREEMENTS
+from infra.agreement._lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.settings import Settings
+    from infra.storage import Store
+
+_held: dict[str, Lease] = {}  # by what was coordinated: a run's id, a folder
+
+
+@contextmanager
+def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True) -> Iterator[str]:
+    """Be the only coordinator of `what` in this block, where several are configured; gives the name to write under.
+
+    Args:
+        settings: say how many coordinators there are and how they agree.
+        what: is coordinated, in words that make a key, such as `runs-of-mnist-5k`.
+        name: of what is written: a run's id, or a folder.
+        fresh: whether the name is a new one. Then the token becomes its end, so that no other coordinator ever
+            writes under it; else it stays, and a write that was admitted to a former holder may land late.
+
+    Raises:
+        SettingError: several are configured, and there is no way to agree.
+        Conflict: another one coordinates it.
+        StoreError: the register gave no answer.
+    """
+    if settings.coordinators == 1:
+        yield name
+        return
+    lease = Lease(AGREEMENTS.get(way(settings), "CLOUDEDGE_AGREEMENT").connect(settings), what, settings.lease_seconds)
+    token = lease.take()
+    named = f"{name}-{token:06d}" if fresh else name
+    _held[named] = lease
+    try:
+        yield named
+    finally:
+        del _held[named]
+        lease.release()
+
+
+def way(settings: Settings) -> str:
+    """How coordinators agree: as is set, else over etcd if it is named, else over the store."""
+    chosen = settings.agreement or ("etcd" if settings.etcd_urls else "s3")
+    if chosen not in AGREEMENTS.names():
+        raise SettingError(f"CLOUDEDGE_AGREEMENT={chosen!r} is none of {', '.join(AGREEMENTS.names())}")
+    return chosen
+
+
+def admit(name: str) -> int:
+    """The place of the next write under this name in the line of all coordinators' writes; 0 where one is configured.
+
+    Raises:
+        Conflict: another one is the coordinator by now; nothing must be written.
+        StoreError: the register gave no answer; nothing must be written.
+    """
+    return _held[name].admit() if name in _held else 0
+
+
+def put(store: Store, name: str, key: str, data: bytes) -> None:
+    """Store an object of what this process coordinates.
+
+    Args:
+        store: where it goes.
+        name: as `coordinating` gave it: of a run, its id.
+        key: of the object.
+        data: its content.
+
+    Raises:
+        Conflict: another one is the coordinator by now; nothing is written.
+        StoreError: the register or the store failed.
+    """
+    admit(name)
+    store.put(key, data)
