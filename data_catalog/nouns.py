@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Split = Literal["train", "calibration", "validation", "test"]
 Tier = Literal["edge", "cloud"]
-Action = Literal["run", "train", "compress", "federate"]
 Objective = Literal["makespan", "bytes", "money"]  # seconds; bytes over the edges' links; units of money
 Action = Literal["run", "train", "compress", "federate"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "validation", "test")
@@ -494,7 +493,6 @@ class Plan(Noun):
     fallbacks: dict[str, str] = Field(default_factory=dict)  # by site: why it answers with an earlier variant
     lossy_error: float = 0.0  # the largest by which lossy coding changed a value, as measured
     budget: EscalationBudget | None = None  # of the escalations
-    access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
     objective: Objective = "makespan"  # that was made least, and
     caps: dict[Objective, float] = Field(default_factory=dict)  # what each may be at most
     accuracy_floor: float = 0.0  # the least expected accuracy, by rows; 0: none
@@ -684,7 +682,6 @@ class Report(Noun):
     report_key: str
     flow_run: str = ""
     other_variants: tuple[VariantCard, ...] = ()  # that sites used beside `variants`
-    access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites
     objective: Objective = "makespan"  # that the plan made least, and
     caps: dict[Objective, float] = Field(default_factory=dict)  # what each might be at most
     accuracy_floor: float = 0.0  # the least expected accuracy that was asked for; 0: none

@@ -158,7 +158,6 @@ def plan_placement(
         fallbacks=dict(fallbacks or {}),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,
-        access=access,
         objective=demands.objective,
         caps=demands.caps,
         accuracy_floor=demands.accuracy,

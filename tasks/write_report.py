@@ -121,7 +121,6 @@ def build_report(
         report_key=keys.run(plan.run_id, "report.json"),
         flow_run=flow_run,
         other_variants=tuple(others.values()),
-        access=plan.access,
         objective=plan.objective,
         caps=plan.caps,
         accuracy_floor=plan.accuracy_floor,
