@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import StoreFull
@@ -14,8 +15,6 @@ from infra.runtimes import RUNTIMES
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from infra.storage import Store
 
 
@@ -32,6 +31,12 @@ def core_count() -> int:
 def memory_bytes() -> int:
     """Physical memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_free_bytes() -> int:
+    """Memory that a program could take now: what is free, and what caches would give back."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) << 10
 
 
 def disk_free_bytes(folder: Path) -> int:
