@@ -402,6 +402,7 @@ class Profile(Noun):
     host: str
     cores: int
     memory_bytes: int
+    memory_free_bytes: int = 0  # when it was measured; 0: not known
     disk_free_bytes: int
     up_bytes_per_second: float
     down_bytes_per_second: float

@@ -49,6 +49,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def memory_free_bytes() -> int:
+    """Memory that a program could take now: what is free, and what caches would give back."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) << 10
+
+
 def disk_free_bytes(folder: Path) -> int:
     """Free space where the site keeps its spool and cache."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         host=sites.host_name(),
         cores=sites.core_count(),
         memory_bytes=sites.memory_bytes(),
+        memory_free_bytes=sites.memory_free_bytes(),
         disk_free_bytes=sites.disk_free_bytes(folder),
         **seen,
         dispatch_seconds=before.dispatch_seconds if before else 0.0,

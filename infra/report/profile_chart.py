@@ -37,6 +37,7 @@ def site_rows(profiles: Sequence[Profile], now: float) -> list[dict[str, str]]:
             "machine": p.host,
             "cores": str(p.cores),
             "memory, GB": f"{p.memory_bytes / 1e9:.1f}",
+            "free": f"{p.memory_free_bytes / 1e9:.1f}",
             "free disk, GB": f"{p.disk_free_bytes / 1e9:.1f}",
             **{title: _shown(p, name, unit) for name, (title, unit) in LINKS.items()},
             "measured": _ago(now - max([p.measured_at, *(spread.at for spread in p.spreads.values())])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,23 @@ class World:
 
 
 CALM = World()  # as the plan knows it
+
+
+def as_it_is(problem: Problem, world: World) -> Problem:
+    """The problem with the speeds that the sites really have: its bound is one for all that can be done in that world."""
+    return replace(
+        problem,
+        sites=tuple(
+            replace(
+                site,
+                variants=tuple(
+                    replace(v, seconds_per_row=v.seconds_per_row / world.speed.get(site.name, 1.0))
+                    for v in site.variants
+                ),
+            )
+            for site in problem.sites
+        ),
+    )
 
 
 def random_problem(
@@ -65,7 +82,7 @@ def random_problem(
 def random_world(
     problem: Problem, seed: int, *, noise: float = 0.2, deaths: float = 0.05, within: float = 1.0
 ) -> World:
-    """What may happen: speeds off by a log-normal factor, some edges die within these seconds and half return.
+    """What may happen: speeds off by a log-normal factor, some edges die within these seconds and return.
 
     Args:
         problem: whose sites they are.

@@ -57,3 +57,16 @@ def test_a_site_that_joins_gets_work():
     joined = events.simulate(problem, plan, world, policies.replan)
     assert joined.moved > 0
     assert joined.seconds <= events.simulate(problem, plan, world).seconds * 1.02
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_policy_beats_the_bound_for_the_speeds_that_the_sites_have(seed):
+    problem = worlds.random_problem(8, 1000, seed)
+    plan = place(problem)
+    world = worlds.random_world(problem, seed, noise=0.5, deaths=0.2, within=plan.seconds)
+    bound = place(worlds.as_it_is(problem, world)).lower_bound
+    for policy in (policies.stay, policies.replan):
+        outcome = events.simulate(problem, plan, world, policy, every=plan.seconds / 5, duplicate=True)
+        assert outcome.lost == 0
+        assert outcome.seconds >= bound * (1 - 1e-6)
+    assert worlds.as_it_is(problem, worlds.CALM) == problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -176,29 +176,30 @@ def test_the_choice_of_a_variant_compares_what_the_probe_measured():
 
 
 class SlowStore(FolderStore):
-    """A store behind a link: 20 ms, 1 MB/s up and 4 MB/s down."""
+    """A store behind a link, by a clock of its own: 20 ms, 1 MB/s up and 4 MB/s down."""
 
-    moved = 0
+    moved, now = 0, 0.0
 
     def put(self, key, data):
-        time.sleep(0.02 + len(data) / 1e6)
+        self.now += 0.02 + len(data) / 1e6
         self.moved += len(data)
         super().put(key, data)
 
     def get(self, key):
         data = super().get(key)
-        time.sleep(0.02 + len(data) / 4e6)
+        self.now += 0.02 + len(data) / 4e6
         self.moved += len(data)
         return data
 
 
-def test_the_probe_tells_latency_from_rate_and_does_not_flood_a_slow_link(tmp_path):
+def test_the_probe_tells_latency_from_rate_and_does_not_flood_a_slow_link(tmp_path, monkeypatch):
     store = SlowStore(tmp_path)
+    monkeypatch.setattr(probe_site, "time", SimpleNamespace(perf_counter=lambda: store.now))
     up, down, used = probe_site._measure_link(store, "edge-1")
-    assert used == store.moved <= 1 << 20
-    assert up.bytes_per_second == pytest.approx(1e6, rel=0.3)
-    assert down.bytes_per_second == pytest.approx(4e6, rel=0.5)
-    assert 0.01 < up.latency_seconds < 0.04
+    assert used == store.moved <= 1 << 19
+    assert up.bytes_per_second == pytest.approx(1e6)
+    assert down.bytes_per_second == pytest.approx(4e6)
+    assert (up.latency_seconds, down.latency_seconds) == pytest.approx((0.02, 0.02))
     assert not list(store.keys("sites"))
 
 
@@ -207,6 +208,7 @@ def test_a_site_that_is_measured_again_keeps_what_was_known(tmp_path, monkeypatc
     monkeypatch.setattr(probe_site.storage, "open_store", lambda bucket: store)
     site = Site(name="edge-1", tier="edge")
     first = probe_site.probe_site(site, (), tmp_path / "home", "bucket")
+    assert 0 < first.memory_free_bytes <= first.memory_bytes
     assert set(first.spreads) == {"up_bytes_per_second", "down_bytes_per_second", "latency_seconds"}
     store.put("sites/edge-1/profile.json", observe(first, 1.0, dispatch_seconds=0.5).model_dump_json().encode())
     again = probe_site.probe_site(site, (), tmp_path / "home", "bucket")
