@@ -100,7 +100,7 @@ def inflict(
     finally:
         over.set()
         thread.join()
-        for fault in faults:  # a process that was started in that thread died with it
+        for fault in faults:  # one that was killed for good
             site = sites[fault.site]
             if site.process and site.process.poll() is not None:
                 site.start()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -15,7 +16,8 @@ from infra.emulation import namespaces, speeds
 from infra.settings import inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -50,9 +52,9 @@ class Means:
 class Emulated:
     """One site: its process, its relay, its share of a core."""
 
-    def __init__(self, spec: Spec, home: Path, variables: Mapping[str, str]) -> None:
-        """Nothing runs yet."""
-        self.spec, self.home = spec, home
+    def __init__(self, spec: Spec, home: Path, variables: Mapping[str, str], parent: Executor) -> None:
+        """Nothing runs yet; `parent` has the one thread that starts processes, and with which they die."""
+        self.spec, self.home, self._parent = spec, home, parent
         self.place: namespaces.Place | None = None
         self.group: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -62,7 +64,7 @@ class Emulated:
         home.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Start the site's process; in a thread that lives as long as the laboratory, with which the process dies."""
+        """Start the site's process."""
         command = [sys.executable, "-m", "cloudedge", "site", "work", self.spec.name]
         if self.place:
             command = ["ip", "netns", "exec", self.place.name, *command]
@@ -70,7 +72,7 @@ class Emulated:
             into = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
             command = ["sh", "-c", into, str(self.group), *command]
         with (self.home / "site.log").open("ab") as log:
-            self.process = _child(command, self._variables, stderr=log)
+            self.process = self._parent.submit(_child, command, self._variables, stderr=log).result()
 
     def kill(self) -> None:
         """End the process at once, as `kill -9` does."""
@@ -110,7 +112,7 @@ class Emulated:
         command = [sys.executable, "-m", "infra.emulation.relay", f"{place.gateway if place else '127.0.0.1'}:0", store]
         command += [*map(str, rates), str(latency), *([place.device] if place else [])]
         with (self.home / "relay.log").open("ab") as log:
-            self.link = _child(command, {}, stderr=log, talk=True)
+            self.link = self._parent.submit(_child, command, {}, stderr=log, talk=True).result()
         assert self.link.stdin
         assert self.link.stdout
         self.link.stdin.write(f"{self.home / 'passed'}\n".encode())
@@ -151,9 +153,10 @@ def emulated(
     sites: dict[str, Emulated] = {}
     in_links = not why_not
     with ExitStack() as stack:
+        parent = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="parent"))
         for number, spec in enumerate(specs):
             own = {"CLOUDEDGE_HOME": str(home / spec.name), "CLOUDEDGE_HOST": spec.name, "AWS_ENDPOINT_URL": store_url}
-            site = sites[spec.name] = Emulated(spec, home / spec.name, {**variables, **own})
+            site = sites[spec.name] = Emulated(spec, home / spec.name, {**variables, **own}, parent)
             if root:
                 site.group = speeds.make_group(root, spec.name)
                 stack.callback(speeds.remove_group, site.group)
@@ -183,11 +186,11 @@ def emulated(
         )
 
 
-def _pid_of(site: Emulated):  # type: ignore[no-untyped-def]
+def _pid_of(site: Emulated) -> Callable[[], int | None]:
     return lambda: site.process.pid if site.process and site.process.poll() is None else None
 
 
-def _share_of(site: Emulated):  # type: ignore[no-untyped-def]
+def _share_of(site: Emulated) -> Callable[[], float | None]:
     return lambda: site.share
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from infra.emulation.bucket import BURST_SECONDS, Bucket
 from infra.emulation.world import Spec
 from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem, _naive
 from infra.report.lab_page import bars
+from tests.homes import wait_for
 from tests.stores import FolderStore
 
 pytestmark = pytest.mark.unit
@@ -249,7 +251,7 @@ def test_a_share_of_a_core_is_what_a_group_allows():
 def test_a_link_between_namespaces_carries_its_rate_and_no_more():
     if reason := namespaces.why_not():
         pytest.skip(reason)
-    rate, size = 500_000.0, 400_000
+    rate, size = 500_000.0, 1_000_000
     place = namespaces.make(77, up=rate, down=float("inf"), latency=0.0)
     try:
         listening = socket.create_server((place.gateway, 0))
@@ -257,9 +259,10 @@ def test_a_link_between_namespaces_carries_its_rate_and_no_more():
             "import socket\n"
             f"s = socket.create_connection(('{place.gateway}', {listening.getsockname()[1]})); s.sendall(bytes({size})); s.close()"
         )
+        begun = time.monotonic()
         sender = subprocess.Popen([shutil.which("ip"), "netns", "exec", place.name, sys.executable, "-c", code])
         taken, _ = listening.accept()
-        got, begun = 0, time.monotonic()
+        got = 0
         while data := taken.recv(1 << 16):
             got += len(data)
         seconds = time.monotonic() - begun
@@ -270,3 +273,41 @@ def test_a_link_between_namespaces_carries_its_rate_and_no_more():
     finally:
         namespaces.remove(place.name)
     assert namespaces.sweep() == []
+
+
+def test_a_relay_passes_everything_on_no_faster_than_its_link(tmp_path):
+    rate, sent = 2e6, os.urandom(300_000)
+    store = socket.create_server(("127.0.0.1", 0))
+
+    def echo() -> None:
+        taken, _ = store.accept()
+        got = b""
+        while len(got) < len(sent):
+            got += taken.recv(1 << 16)
+        taken.sendall(got)
+        taken.close()
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    relay = subprocess.Popen(
+        [sys.executable, "-m", "infra.emulation.relay", "127.0.0.1:0", f"127.0.0.1:{store.getsockname()[1]}", f"{rate}",
+         "inf", "0.04"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path.cwd(),
+    )  # fmt: skip
+    try:
+        relay.stdin.write(f"{tmp_path / 'passed'}\n")
+        relay.stdin.close()
+        site = socket.create_connection(("127.0.0.1", int(relay.stdout.readline())))
+        begun, back = time.monotonic(), b""
+        site.sendall(sent)
+        while data := site.recv(1 << 16):
+            back += data
+        seconds = time.monotonic() - begun
+        assert back == sent
+        assert seconds > 0.9 * len(sent) / rate + 0.04, "a slow machine makes it slower, never faster"
+        wait_for("the count", lambda: (tmp_path / "passed").read_text() == f"{len(sent)} {len(sent)}", 20)
+    finally:
+        relay.kill()
+        relay.communicate()
+        store.close()
+        thread.join()
