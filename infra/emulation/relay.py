@@ -66,31 +66,28 @@ async def _pump(
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(UNDER_WAY)
 
     async def deliver() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                due, data = await under_way.get()
-                await asyncio.sleep(due - clock())
-                if not data:
-                    break
-                writer.write(data)
-                await writer.drain()
+        broken = False
+        while True:
+            due, data = await under_way.get()
+            if not data:
+                break
+            await asyncio.sleep(due - clock())
+            try:
+                if not broken:
+                    writer.write(data)
+                    await writer.drain()
+            except OSError:  # what still comes is taken and dropped, until the other side ends too
+                broken = True
         writer.close()
 
     delivery = asyncio.create_task(deliver())
-    try:
+    with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK):
             await asyncio.sleep(bucket.wait(len(data), clock()))
             count(len(data))
             await under_way.put((clock() + delay, data))
-            if delivery.done():
-                return
-    except OSError:
-        pass
-    finally:
-        if not delivery.done():
-            with contextlib.suppress(asyncio.QueueFull):
-                under_way.put_nowait((clock() + delay, b""))
-        await asyncio.wait({delivery}, timeout=60)
+    await under_way.put((0.0, b""))
+    await delivery
 
 
 def main() -> None:

@@ -308,6 +308,7 @@ def test_a_relay_passes_everything_on_no_faster_than_its_link(tmp_path):
         wait_for("the count", lambda: (tmp_path / "passed").read_text() == f"{len(sent)} {len(sent)}", 20)
     finally:
         relay.kill()
-        relay.communicate()
+        relay.wait()
+        relay.stdout.close()
         store.close()
         thread.join()
