@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 860
 COLOURS = {
     "preprocess": "#7b8fb8", "partition": "#5f7f6d", "train": "#8a6fb0", "probe": "#9aa0a6", "plan": "#c9a227",
-    "compress": "#4f8f8b", "fetch": "#9ec5e8", "decompress": "#6aa5d8", "infer": "#2f6db5", "commit": "#17406d",
+    "compress": "#4f8f8b", "fetch": "#9ec5e8", "arrive": "#9ec5e8", "decompress": "#6aa5d8", "infer": "#2f6db5", "commit": "#17406d",
     "escalate": "#d98032", "aggregate": "#6d8f3f", "report": "#9aa0a6", "start": "#b9bec4",
 }  # fmt: skip
 OTHER = "#b0a59a"

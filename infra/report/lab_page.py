@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH, BAR, LEFT, RIGHT = 860, 26, 130, 120
 OURS, OTHER, BOUND = "#2f6db5", "#b9bec4", "#b3261e"
-WORK = {"compress", "fetch", "decompress", "infer", "commit", "escalate"}
+WORK = {"compress", "arrive", "fetch", "decompress", "infer", "commit", "escalate"}
 
 
 def bars(trials: Sequence[dict[str, Any]]) -> str:
