@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from data_catalog.errors import StoreError
 from data_catalog.orders import Compressed, CompressOrder, Prepared, PrepareOrder, ProbeOrder
 from infra import agent, settings
 from infra.premises import SiteStore
+from infra.security import pairs
 from infra.stack import servers
 from infra.storage import open_store, stand_in
 from infra.workspace import workspace
@@ -39,6 +42,8 @@ def work(site: str) -> None:
     beyond = open_store(found.required_bucket())  # the one place to swap: whatever has the methods of a store
     store = SiteStore(beyond, found.home / "sites" / site / "premises")
     stand_in(store)
+    with suppress(StoreError):  # the link is down: another start will do
+        pairs.public_key(store, found.home, site)  # others encrypt restricted shards for it, and must not make its pair
     with workspace(found.home) as folder:
         _say(f"site {site} looks into its mailbox in bucket {store.bucket}")
         agent.work(site, store, letters(site, store, found.home, folder), _say)
