@@ -18,7 +18,7 @@ from rich.table import Table
 
 from cloudedge import running, terminal
 from data_catalog.errors import BadInput, CloudEdgeError
-from infra import keys, settings
+from infra import keys, ledger, settings
 from infra.emulation.faults import Fault, inflict
 from infra.emulation.world import Emulated, Means, Spec, emulated
 from infra.progress import Progress, listening
@@ -180,7 +180,10 @@ def write_catalog(folder: Path, wanted: Wanted, specs: Sequence[Spec]) -> None:
 def experiment(wanted: Wanted, sites: dict[str, Emulated], store: Store, show: Callable[[str], None]) -> list[Trial]:
     """The job once at the machine's full speed, to prepare; then, at the sites' own speeds, in each way."""
     show("preparing: the model, the data, and a first run at full speed")
+    for key in store.keys(keys.indexes(DATASET)):  # of an earlier laboratory, with other speeds perhaps
+        store.delete(key)
     _run(wanted, "edge-only")
+    slow_codecs(store, {name: site.spec.share for name, site in sites.items()})
     for site in sites.values():
         store.delete(keys.profile(site.spec.name))
         site.set_share(site.spec.share)
@@ -189,6 +192,24 @@ def experiment(wanted: Wanted, sites: dict[str, Emulated], store: Store, show: C
         show(f"{name}: the whole job")
         trials.append(_trial(wanted, name, sites, store))
     return trials
+
+
+def slow_codecs(store: Store, shares: dict[str, float]) -> None:
+    """Let the codecs be as slow as if each origin had tried them at its own speed, which would take minutes."""
+    for key in store.keys(keys.indexes(DATASET)):
+        if key.endswith(".parquet"):
+            index = ledger.read_index(store.get(key), key)
+            share = min(1.0, shares[index.shards[0].origin])
+            trials = tuple(
+                trial.model_copy(
+                    update={
+                        "compress_bytes_per_second": share * trial.compress_bytes_per_second,
+                        "decompress_bytes_per_second": share * trial.decompress_bytes_per_second,
+                    }
+                )
+                for trial in index.trials
+            )
+            store.put(key, ledger.write_index(list(index.shards), index.fingerprint, trials, index.lossy_error))
 
 
 def _trial(wanted: Wanted, name: str, sites: dict[str, Emulated], store: Store) -> Trial:

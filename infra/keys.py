@@ -70,9 +70,14 @@ def shard_of(key: str) -> tuple[str, str]:
     return digest, codec
 
 
+def indexes(dataset: str) -> str:
+    """The folder of a dataset's shard indexes."""
+    return f"datasets/{dataset}/index"
+
+
 def shard_index(dataset: str, source: str, fingerprint: str) -> str:
     """Key of a source's shard index: what a plan was made of stays, whatever later runs cut."""
-    return f"datasets/{dataset}/index/{source}/{fingerprint}.parquet"
+    return f"{indexes(dataset)}/{source}/{fingerprint}.parquet"
 
 
 def latest_index(dataset: str, source: str, lineage: str) -> str:

@@ -113,11 +113,15 @@ def remove(name: str) -> None:
     _try("ip", "link", "del", f"ce{pid}h{number}")
 
 
+def listed() -> list[str]:
+    """The names of all places on this machine, whichever laboratory made them."""
+    lines = _try("ip", "netns", "list").stdout.splitlines()
+    return [line.split()[0] for line in lines if line.startswith(PREFIX)]
+
+
 def sweep() -> list[str]:
     """Remove the namespaces of processes that are gone; their names."""
-    listed = _try("ip", "netns", "list").stdout
-    names = [line.split()[0] for line in listed.splitlines() if line.startswith(PREFIX)]
-    left = [name for name in names if not lives(name.removeprefix(PREFIX).partition("-")[0])]
+    left = [name for name in listed() if not lives(name.removeprefix(PREFIX).partition("-")[0])]
     for name in left:
         remove(name)
     return left
