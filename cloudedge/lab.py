@@ -117,6 +117,8 @@ def lab(wanted: Wanted, *, as_json: bool) -> None:
         variables = stack.enter_context(using_stack(found, meanwhile=_load_flow))
         from infra.storage import open_store
 
+        for spec in specs:  # letters of a laboratory that was interrupted
+            open_store().delete(keys.mailbox(spec.name))
         show("starting the sites")
         place = stack.enter_context(emulated(specs, variables["AWS_ENDPOINT_URL"], home, variables))
         trials = experiment(wanted, place[0], open_store(), show)
