@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DATASET, CLOUD = "synthetic-digits", "cloud"
 ROWS_A_MINUTE = 120_000  # of the default model on two cores: what takes edge-only about a minute
-SHARD_ROWS = 1024
+SHARD_ROWS = 2048
 EDGES_SHARE, CLOUD_SHARE = 0.15, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
 MEGABIT = 1e6 / 8
 RECORD_BYTES = 28 * 28

@@ -14,7 +14,7 @@ from os import getpid
 from infra.workspace import lives
 
 PREFIX = "cloudedge-"
-BURST = 32 << 10  # bytes: what one packet of the kernel may hold
+LEAST_BURST, BURST_SECONDS = 3000, 0.005  # bytes, two packets; what may pass at once, or a small transfer shows no rate
 QUEUE_SECONDS = 0.4  # that a packet may wait before it is dropped
 
 
@@ -30,8 +30,8 @@ class Place:
 
 def why_not() -> str:
     """Why there can be no namespaces here; empty if there can."""
-    if not shutil.which("ip") or not shutil.which("tc"):
-        return "there is no `ip` and `tc` (iproute2)"
+    if missing := [program for program in ("ip", "tc", "nsenter") if not shutil.which(program)]:
+        return f"there is no `{missing[0]}`"
     name = f"{PREFIX}{getpid()}-x"
     made = _try("ip", "netns", "add", name)
     if made.returncode:
@@ -87,7 +87,8 @@ def _shape(tc: list[str], device: str, rate: float, delay: float) -> bool:
     held_up = delay > 0 and not _try(*netem).returncode
     if rate < float("inf"):
         where = ["parent", "1:1"] if held_up else ["root"]
-        limit = int(BURST + rate * QUEUE_SECONDS)
+        burst = max(LEAST_BURST, int(rate * BURST_SECONDS))
+        limit = int(burst + rate * QUEUE_SECONDS)
         _run(
             *tc,
             "qdisc",
@@ -99,7 +100,7 @@ def _shape(tc: list[str], device: str, rate: float, delay: float) -> bool:
             "rate",
             f"{8 * rate:.0f}bit",
             "burst",
-            f"{BURST}",
+            f"{burst}",
             "limit",
             f"{limit}",
         )

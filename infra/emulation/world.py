@@ -67,7 +67,8 @@ class Emulated:
         """Start the site's process."""
         command = [sys.executable, "-m", "cloudedge", "site", "work", self.spec.name]
         if self.place:
-            command = ["ip", "netns", "exec", self.place.name, *command]
+            # not `ip netns exec`, which hides the control groups from the process
+            command = ["nsenter", f"--net=/run/netns/{self.place.name}", *command]
         if self.group:
             into = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
             command = ["sh", "-c", into, str(self.group), *command]
