@@ -65,6 +65,13 @@ cli.add_command(lab)
     metavar="AMOUNT",
     help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
 )
+@click.option(
+    "--replan/--no-replan",
+    default=True,
+    show_default=True,
+    help="Move shards away from a site that falls behind or fails, if they may leave their origin.",
+)
+@click.option("--elastic", is_flag=True, help="Give work to sites of the catalog that come while the run is under way.")
 @with_demands
 @with_catalog
 @click.option("--json", "as_json", is_flag=True, help="Print report.json, and nothing else, on standard output.")
@@ -75,6 +82,8 @@ def run(
     bound: float,
     confidence: float,
     escalate_at_most: tuple[str, ...],
+    replan: bool,
+    elastic: bool,
     objective: str | None,
     at_most: tuple[str, ...],
     accuracy_at_least: float | None,
@@ -85,7 +94,7 @@ def run(
     from cloudedge import running
 
     demands = demands_of(objective, at_most, accuracy_at_least)
-    running.run(dataset, model, sites, bound, confidence, escalate_at_most, catalog, as_json, demands)
+    running.run(dataset, model, sites, bound, confidence, escalate_at_most, replan, elastic, catalog, as_json, demands)
 
 
 cli.add_command(plan)

@@ -32,6 +32,8 @@ def run(
     bound: float,
     confidence: float,
     escalate_at_most: Sequence[str],
+    replan: bool,
+    elastic: bool,
     catalog: Sequence[Path],
     as_json: bool,
     demands: Mapping[str, Any],
@@ -52,7 +54,16 @@ def run(
         from flows.collaborate import collaborate
 
         report = call_flow(
-            collaborate, dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most), **demands
+            collaborate,
+            dataset,
+            model,
+            tuple(sites),
+            bound,
+            confidence,
+            tuple(escalate_at_most),
+            replan=replan,
+            elastic=elastic,
+            **demands,
         )
         files = _keep(report, found.home)
     if as_json:

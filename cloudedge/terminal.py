@@ -147,6 +147,8 @@ def show_report(report: Report, page: Path) -> None:
     console.print(
         f"rows      {report.rows_out:,} of {report.rows_in:,}, {missing} missing, {twice} duplicate, {escalated}"
     )
+    for each in report.replanned:
+        console.print(f"replanned {each.moved} shards moved, {each.duplicated} asked twice: {each.why}", soft_wrap=True)
     console.print(f"bound     {promise(report)}")
     if report.caps or report.accuracy_floor or report.objective != "makespan":
         console.print(f"plan      {planned(report)}", soft_wrap=True)

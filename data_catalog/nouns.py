@@ -549,6 +549,7 @@ class WorkOrder(Noun):
     shards: tuple[OrderedShard, ...]
     escalation: EscalationOrder | None = None
     fallback: str = ""  # why it answers with an earlier variant than it was told to
+    watched: bool = False  # whether the site says how far it is, and asks whether shards were withdrawn
 
 
 class Escalated(Noun):
@@ -608,6 +609,18 @@ class Receipt(Noun):
     wan_in: int  # the part that crossed its link
     wan_out: int
     spans: tuple[Span, ...]
+    withdrawn: tuple[str, ...] = ()  # results of the order that it was told to leave to others, and did
+    lost: str = ""  # why the site gave no receipt, and the coordinator wrote this one from the ledger
+
+
+class Replanned(Noun):
+    """One change of a plan while the run was under way."""
+
+    at: float
+    why: str
+    moved: int  # shards that were given to other sites
+    duplicated: int  # shards that an idle site was asked to answer as well
+    plan: str  # key of the plan as it was from then on
 
 
 class Drift(Noun):
@@ -692,3 +705,4 @@ class Report(Noun):
     gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards
     access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites
+    replanned: tuple[Replanned, ...] = ()  # how the plan was changed while the run was under way

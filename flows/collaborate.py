@@ -12,16 +12,19 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from data_catalog.catalog import Catalog
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
 from data_catalog.planning import Demands
 from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
+from flows._watching import answer_watched, worth_watching
 from infra.coordination import coordinating
 from infra.demands import read_demands
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
 from infra.ration import read_budget
 from infra.settings import read_settings
+from infra.watching import Watched
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
 from tasks.order_escalations import order_escalations_task
@@ -58,6 +61,13 @@ def collaborate(
     rule: Annotated[
         str, Field(description="A placement rule; cloud-only, edge-only and equal-split are there to compare with")
     ] = "programme",
+    replan: Annotated[
+        bool,
+        Field(description="Move shards away from a site that falls behind or fails, if they may leave their origin"),
+    ] = True,
+    elastic: Annotated[
+        bool, Field(description="Give work to sites of the catalog that come while the run is under way")
+    ] = False,
 ) -> Report:
     """Answer every record of a dataset's batch, each exactly once, where it costs least.
 
@@ -74,11 +84,12 @@ def collaborate(
     bucket = settings.required_bucket()
     entries = entries_of(settings, dataset, model, sites)
     watch = Stopwatch()
+    joining = Catalog(settings.catalog_folders) if elastic else None
     with (
         coordinating(settings, f"runs-of-{dataset}", new_run_id(watch)) as run_id,
         workspace(settings.home) as work,
     ):
-        return _run(entries, run_id, bound, confidence, budget, demands, rule, work, bucket, watch)
+        return _run(entries, run_id, bound, confidence, budget, demands, rule, replan, joining, work, bucket, watch)
 
 
 def _run(
@@ -89,6 +100,8 @@ def _run(
     budget: EscalationBudget | None,
     demands: Demands,
     rule: str,
+    replan: bool,
+    joining: Catalog | None,
     work: Path,
     bucket: str,
     watch: Stopwatch,
@@ -105,7 +118,10 @@ def _run(
             ready.fallbacks, demands, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
-        orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")
+        watched = replan and rule == "programme" and worth_watching(plan, batch)
+        orders = write_orders_task(
+            plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted", watched=watched
+        )
 
     def compress(source: str) -> tuple[str, int]:
         origin = named[batch.source(source).site]
@@ -122,29 +138,45 @@ def _run(
 
     def answer(site: str, order_key: str) -> Receipt:
         begun = time.time()
-        receipt = dispatching.answer(named[site], order_key, run_id, bucket)
+        receipt = dispatching.answer(next(s for s in where if s.name == site), order_key, run_id, bucket)
         dispatch[receipt.site] = time.time() - begun - (receipt.finished - receipt.started)
         return receipt
 
     with watch.stage("infer"):
         calls: list[Callable[[], Any]] = [partial(compress, source) for source in beside]
-        calls += [partial(answer, site, order) for site, order in orders.items()]
+        if watched:
+            calls += [partial(answer_watched, plan, batch, where, profiles, ready.sources, answer, bucket, joining)]
+        else:
+            calls += [partial(answer, site, order) for site, order in orders.items()]
         done = side_by_side(lambda call: call(), calls)
-        sent, receipts = sent + done[: len(beside)], done[len(beside) :]
+        answered: Watched = done[-1] if watched else Watched(plan, done[len(beside) :])
+        plan, receipts, sent = answered.plan, answered.receipts, sent + done[: len(beside)] + answered.sent
+        if answered.replanned:
+            publish_plan_task(plan, bucket)
 
     with watch.stage("escalate"):
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
         if unsure and cloud:
             receipts.append(answer(cloud.name, unsure))
-    refine_profiles_task(profiles, dispatch, receipts, bucket)
+    refine_profiles_task(profiles, dispatch, [r for r in receipts if not r.lost], bucket)
 
     with watch.stage("aggregate"):
         totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket)
 
     left_out = sum(source.quarantined_rows for source in ready.sources.values())
     report = write_report_task(
-        plan, where, receipts, totals, sent, ready.probe_bytes, watch, flow_run.name or "", bucket, left_out
+        plan,
+        where,
+        receipts,
+        totals,
+        sent,
+        ready.probe_bytes,
+        watch,
+        flow_run.name or "",
+        bucket,
+        left_out,
+        answered.replanned,
     )
     publish_report_task(report)
     return report

@@ -21,6 +21,7 @@ from data_catalog.errors import CloudEdgeError, CorruptObject, KeyMissing, SiteF
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
 from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
+from infra.oversight import read_withdrawal
 from infra.ration import ration
 from infra.runtimes import RUNTIMES
 from infra.security.access import Keyring
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from infra.oversight import Oversight
     from infra.runtimes import Predictor
     from infra.storage import Store
 
@@ -50,6 +52,7 @@ class Block:
     shards: tuple[OrderedShard, ...]
     store: Store
     home: Path | None = None  # with the site's folder; None: as the settings say where the block runs
+    withdrawal: str = ""  # key of what the order's site need not do any more; empty: nobody takes anything back
 
     @property
     def folder(self) -> Path:
@@ -109,6 +112,7 @@ class BlockDone:
     wan_in: int
     wan_out: int
     held_rows: int = 0
+    withdrawn: tuple[str, ...] = ()  # results that were left to others
 
 
 @dataclass(slots=True)
@@ -123,14 +127,20 @@ class _Work:
     confidence: Any = None  # (n,) float32
 
 
-def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyring | None = None) -> BlockDone:
-    """Answer all shards of a block and commit their results.
+def run_block(
+    block: Block,
+    predictors: Predictors | None = None,
+    keyring: Keyring | None = None,
+    oversight: Oversight | None = None,
+) -> BlockDone:
+    """Answer all shards of a block and commit their results; those that were withdrawn before their turn are left out.
 
     Args:
         block: which shards, and how.
         predictors: shared with the blocks beside it in this process; None: one of its own, of the variant in this
             machine's cache or else in the store.
         keyring: the site's, likewise.
+        oversight: the order's, likewise; None: what was withdrawn is asked once, now.
 
     Raises:
         CorruptObject: a shard is not what its name promises.
@@ -145,17 +155,33 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
         account["bytes_in"] += crossed
         account["wan_in"] += crossed
         predictors = Predictors(block.card, model, block.batch, 1)
+    withdrawn: frozenset[str] = frozenset()
+    if oversight is None and block.withdrawal:
+        said, size = read_withdrawal(block.store, block.withdrawal)
+        withdrawn = frozenset(said.results)
+        account["bytes_in"] += size
+        account["wan_in"] += size
     ring = keyring or Keyring(block.store, block.site)
     waited = 0.0
     escalated: list[Escalated] = []
+    left: list[OrderedShard] = []
 
-    def fetch(shard: OrderedShard) -> _Work:
+    def gone(shard: OrderedShard) -> bool:
+        if taken := oversight.gone(shard) if oversight else shard.result in withdrawn:
+            left.append(shard)
+        return taken
+
+    def fetch(shard: OrderedShard) -> _Work | None:
+        if gone(shard):
+            return None
         packed, crossed = block.read(shard)
         account["bytes_in"] += crossed
         account["wan_in"] += 0 if shard.local else crossed
         return _Work(shard, packed)
 
-    def decompress(work: _Work) -> _Work:
+    def decompress(work: _Work | None) -> _Work | None:
+        if work is None:
+            return None
         shard = work.shard
         plain = _unpack(block, ring, shard, work.packed)
         work.ids, work.x = shards.decode(plain)
@@ -167,8 +193,10 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
             )
         return work
 
-    def infer(work: _Work) -> _Work:
+    def infer(work: _Work | None) -> _Work | None:
         nonlocal waited
+        if work is None or (oversight and gone(work.shard)):  # it may have waited long for its turn
+            return None
         begun = time.time()
         with predictors.borrow() as predict:
             waited += time.time() - begun
@@ -176,7 +204,9 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
         work.prediction, work.confidence = cascade.answer(logits, block.card.temperature)
         return work
 
-    def commit(work: _Work) -> None:
+    def commit(work: _Work | None) -> None:
+        if work is None:
+            return
         packed, data = _pack_unsure(block.escalation, work.ids, work.x, work.confidence)
         if packed and data:
             escalation = _escalated(block.escalation, work.shard, packed)
@@ -186,6 +216,8 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
             work.ids, work.prediction, work.confidence, block.card.tier, block.card.digest, packed
         )
         send(keys.result(work.shard.result), result)
+        if oversight:
+            oversight.committed()
 
     def send(key: str, data: bytes) -> None:
         block.store.put(key, data)
@@ -196,11 +228,12 @@ def run_block(block: Block, predictors: Predictors | None = None, keyring: Keyri
     _, times = pipeline.run_stages(block.shards, stages, depth=1)  # a shard is large, and one in waiting is enough
     times[STAGES.index("infer")].busy -= waited
     return BlockDone(
-        rows=sum(shard.rows for shard in block.shards),
-        shards=len(block.shards),
+        rows=sum(shard.rows for shard in block.shards) - sum(shard.rows for shard in left),
+        shards=len(block.shards) - len(left),
         escalated=tuple(escalated),
         times=tuple(times),
         startup_seconds=predictors.startup_seconds,
+        withdrawn=tuple(shard.result for shard in left),
         **account,
     )
 
@@ -297,6 +330,7 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
         escalated=tuple(escalated),
         times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
         startup_seconds=0.0,
+        withdrawn=(),
         **account,
     )
 
@@ -358,6 +392,7 @@ def escalate_rationed(block: Block, keyring: Keyring | None = None) -> BlockDone
         times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
         startup_seconds=0.0,
         held_rows=len(every) - sum(packed.rows for _, packed, _ in packs),
+        withdrawn=(),
         **account,
     )
 

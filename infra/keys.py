@@ -31,8 +31,9 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     agreement/<what>.json                                  who coordinates it, where coordinators agree over the store
-    runs/<run_id>/{plan.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
+    runs/<run_id>/{plan.json, plan-<n>.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
     runs/latest                                            id of the run or plan that placed something last
+    runs/<run_id>/{progress/, withdrawn/}<order>.json      how far a site is with an order, what was taken back from it
 """
 
 from __future__ import annotations
@@ -263,3 +264,23 @@ def run(run_id: str, *parts: str) -> str:
 def agreement(what: str) -> str:
     """Key of the record of who coordinates something."""
     return f"agreement/{what}.json"
+
+
+def order(run_id: str, order_id: str) -> str:
+    """Key of a work order."""
+    return run(run_id, "orders", f"{order_id}.json")
+
+
+def receipt(run_id: str, order_id: str) -> str:
+    """Key of what a site did for a work order."""
+    return run(run_id, "receipts", f"{order_id}.json")
+
+
+def progress(run_id: str, order_id: str) -> str:
+    """Key of how far a site is with a work order."""
+    return run(run_id, "progress", f"{order_id}.json")
+
+
+def withdrawal(run_id: str, order_id: str) -> str:
+    """Key of what was taken back of a work order."""
+    return run(run_id, "withdrawn", f"{order_id}.json")

@@ -146,6 +146,14 @@ class SiteStore(Store):
         self.beyond.put_file(key, path)
         self._went(path.stat().st_size)
 
+    def bring(self, key: str) -> None:
+        """Send an object that stayed across the link."""
+        if key in self._staying or self._here(key):
+            self._staying.discard(key)
+            data = self._read_here(key)
+            self.beyond.put(key, data)
+            self._went(len(data))
+
     def exists(self, key: str) -> bool:
         """As `Store.exists`."""
         return self._here(key) if key in self._staying else self._here(key) or self.beyond.exists(key)

@@ -12,12 +12,13 @@ from pydantic import TypeAdapter
 
 from data_catalog.errors import CorruptObject
 from infra import rendezvous
+from infra.codec_trials import ESCALATION_CODEC
 from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from data_catalog.nouns import Cascade, CodecTrial, Dataset, Profile, Shard, Site, VariantCard
+    from data_catalog.nouns import Cascade, CodecTrial, Dataset, Plan, Profile, Shard, Site, VariantCard
 
 RESULT_BYTES_PER_ROW = 6.0  # of a result in the ledger, and
 RESULT_BYTES = 2500.0  # its schema and footer: as measured on the default data
@@ -137,3 +138,32 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def problem_of(
+    plan: Plan,
+    dataset: Dataset,
+    sites: Sequence[Site],
+    profiles: Sequence[Profile],
+    trials: Mapping[str, Sequence[CodecTrial]],
+) -> Problem:
+    """What a plan solved, with the one variant of each site that it chose, and shards whose result is known as well.
+
+    Args:
+        plan: of the run.
+        dataset: that it answers.
+        sites: of the run.
+        profiles: what was measured of each, in the sites' order.
+        trials: of codecs, by source.
+    """
+    codecs = {p.shard.source: p.codec for p in plan.placements}
+    return Problem(
+        sites=tuple(
+            place_site(site, profile, [(card := plan.cards[site.name], plan.cascades.get(card.digest, plan.cascade))])
+            for site, profile in zip(sites, profiles, strict=True)
+        ),
+        origins=place_origins(dataset, [p.shard for p in plan.placements], codecs, trials),
+        record_bytes=record_bytes([p.shard for p in plan.placements], next(iter(trials.values())), ESCALATION_CODEC),
+        objective=plan.objective,
+        caps=dict(plan.caps),
+    )

@@ -284,6 +284,14 @@ class Store:
                 return set(keys).intersection(chain.from_iterable(pool.map(self.keys, folders)))
             return {key for key, there in zip(keys, pool.map(self.exists, keys), strict=True) if there}
 
+    def size(self, key: str) -> int:
+        """Bytes of the object; raises as `get`."""
+        with translated(key, self.bucket):
+            return int(self._fs.info(f"{self.bucket}/{key}")["size"])
+
+    def bring(self, key: str) -> None:
+        """Have an object where everybody can read it: there it lies, unless a site keeps it on its premises."""
+
     def delete(self, key: str) -> None:
         """Remove the object; no error if it is not there."""
         with translated(key, self.bucket):

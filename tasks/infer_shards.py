@@ -14,10 +14,12 @@ from prefect.cache_policies import NO_CACHE
 from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Escalated, OrderedShard, Receipt, Span, WorkOrder
 from infra import compute, engine, keys, sites, storage
+from infra.oversight import Oversight
 from infra.progress import publish
 from infra.security.access import Keyring
 
 MOST_SHARDS_IN_A_BLOCK = 32
+ESCALATIONS = "escalations"  # the order for the rows that the edges were unsure of: `tasks/order_escalations.py`
 
 
 def read_order(order_key: str, bucket: str) -> WorkOrder:
@@ -53,6 +55,19 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
     """
     store = storage.open_store(bucket)
     order = read_order(order_key, bucket)
+    with Oversight(store, order) as oversight:
+        receipt = _do(order, store, home, dask_address, oversight)
+    receipt = receipt.model_copy(
+        update={
+            "bytes_in": receipt.bytes_in + oversight.bytes_in, "wan_in": receipt.wan_in + oversight.bytes_in,
+            "bytes_out": receipt.bytes_out + oversight.bytes_out, "wan_out": receipt.wan_out + oversight.bytes_out,
+        }
+    )  # fmt: skip
+    store.put(keys.receipt(order.run_id, order.order_id), receipt.model_dump_json(indent=1).encode())
+    return receipt
+
+
+def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | None, oversight: Oversight) -> Receipt:
     started = time.time()
     there = store.present([keys.result(shard.result) for shard in order.shards])
     known = [shard for shard in order.shards if keys.result(shard.result) in there]
@@ -61,12 +76,16 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
     if missing and not dask_address:
         model, model_bytes = sites.cached_model(store, order.card, home / "sites" / order.site)
     begun = time.time()
-    stage = "infer" if order.order_id == order.site else "answer escalations"
+    stage = "answer escalations" if order.order_id == ESCALATIONS else "infer"
     done: list[engine.BlockDone] = []
 
     def collect(block: engine.BlockDone) -> None:
         done.append(block)
         publish(stage, order.site, sum(b.shards for b in done), len(order.shards))
+
+    def collect_from_afar(block: engine.BlockDone) -> None:
+        oversight.committed(block.shards)
+        collect(block)
 
     def blocks(shards: Sequence[OrderedShard]) -> list[engine.Block]:
         return [
@@ -78,6 +97,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
                 tuple(part),
                 store,
                 None if dask_address else home,
+                keys.withdrawal(order.run_id, order.order_id) if order.watched else "",
             )
             for part in cut_blocks(shards, order.threads)
         ]
@@ -91,21 +111,21 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
             compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
-                engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect
+                engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect_from_afar
             )
         else:  # one block more than may compute at once
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)
-            answer = partial(engine.run_block, predictors=predictors, keyring=keyring)
+            answer = partial(engine.run_block, predictors=predictors, keyring=keyring, oversight=oversight)
             compute.map_blocks(answer, blocks(missing), threads=order.threads + 1, done=collect)
-        if rationed and order.shards:  # in one piece: which rows gain most is known of all shards together
+        withdrawn = {result for block in done for result in block.withdrawn}
+        answered = tuple(shard for shard in order.shards if shard.result not in withdrawn)
+        if rationed and answered:  # in one piece: which rows gain most is known of all shards together
             ration = engine.escalate_rationed if dask_address else partial(engine.escalate_rationed, keyring=keyring)
-            whole = dataclasses.replace(blocks(order.shards)[0], shards=order.shards)
+            whole = dataclasses.replace(blocks(answered)[0], shards=answered)
             compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
-    receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
-    store.put(keys.run(order.run_id, "receipts", f"{order.order_id}.json"), receipt.model_dump_json(indent=1).encode())
-    return receipt
+    return _receipt(order, started, begun, model_bytes, len(missing) - len(withdrawn), done)
 
 
 def cut_blocks(shards: Sequence[OrderedShard], threads: int) -> list[Sequence[OrderedShard]]:
@@ -126,6 +146,8 @@ def _receipt(
     order: WorkOrder, started: float, begun: float, model_bytes: int, computed: int, done: Sequence[engine.BlockDone]
 ) -> Receipt:
     """Add up what the blocks did."""
+    withdrawn = {result for block in done for result in block.withdrawn}
+    answered = [shard for shard in order.shards if shard.result not in withdrawn]
     seconds: dict[str, float] = {"look up": begun - started}
     edges: dict[str, tuple[float, float]] = {}
     for clock in (clock for block in done for clock in block.times if clock.end):
@@ -142,10 +164,10 @@ def _receipt(
         fallback=order.fallback,
         started=started,
         finished=time.time(),
-        shards=len(order.shards),
-        rows=sum(shard.rows for shard in order.shards),
+        shards=len(answered),
+        rows=sum(shard.rows for shard in answered),
         computed_results=computed,
-        reused_results=len(order.shards) - computed,
+        reused_results=len(answered) - computed,
         escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
         held_rows=sum(block.held_rows for block in done),
         seconds=seconds,
@@ -156,6 +178,7 @@ def _receipt(
         wan_in=model_bytes + sum(block.wan_in for block in done),
         wan_out=sum(block.wan_out for block in done),
         spans=tuple(Span(stage=s, site=order.site, start=a, end=b) for s, (a, b) in edges.items()),
+        withdrawn=tuple(sorted(withdrawn)),
     )
 
 

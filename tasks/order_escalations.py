@@ -14,7 +14,7 @@ ORDER_ID = "escalations"
 
 
 def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | None, bucket: str) -> str | None:
-    """The key of the order, or None if no row was escalated.
+    """The key of the order, or None if no row was escalated; of a shard that was answered twice, the answer that counts.
 
     Args:
         plan: names run and cloud variant.
@@ -25,11 +25,12 @@ def order_escalations(plan: Plan, receipts: Sequence[Receipt], cloud: Site | Non
     Raises:
         AccessDenied: the policy does not let this user do that any more.
     """
+    counts = {p.result for p in plan.placements}
     shards = tuple(
         OrderedShard(
             key=e.key, digest=e.digest, rows=e.rows, bytes=e.bytes, codec=e.codec, result=e.result, local=True
         )
-        for receipt in receipts for e in receipt.escalated
+        for receipt in receipts for e in receipt.escalated if e.shard in counts
     )  # fmt: skip
     if not shards or cloud is None:
         return None

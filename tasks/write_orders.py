@@ -24,7 +24,14 @@ from infra.orders import put_order
 
 
 def write_orders(
-    plan: Plan, sites: Sequence[Site], profiles: Sequence[Profile], bucket: str, *, restricted: bool = False
+    plan: Plan,
+    sites: Sequence[Site],
+    profiles: Sequence[Profile],
+    bucket: str,
+    *,
+    restricted: bool = False,
+    watched: bool = False,
+    number: int = 1,
 ) -> dict[str, str]:
     """Store a work order for every site that has shards in the plan; the orders' keys, by site.
 
@@ -34,6 +41,8 @@ def write_orders(
         profiles: what was measured of each, in the sites' order.
         bucket: of the store.
         restricted: whether records lie in the store encrypted.
+        watched: whether the coordinator looks how far the sites are, and may take shards back.
+        number: of the sites' orders. Those after the first get nothing of a budget for escalations: the first have it.
 
     Raises:
         AccessDenied: the policy does not let this user do that any more.
@@ -46,9 +55,11 @@ def write_orders(
     for site in sorted(sites, key=lambda site: site.name):
         order = work_order(plan, site, clouds[:1] if restricted else None)
         if order.escalation and site.name in shares:
-            rows, size = shares[site.name]
+            rows, size = shares[site.name] if number == 1 else (0, 0)
             rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
             order = order.model_copy(update={"escalation": rationed})
+        order_id = site.name if number == 1 else f"{site.name}-{number}"
+        order = order.model_copy(update={"order_id": order_id, "watched": watched})
         if order.shards:
             written[site.name] = put_order(store, order, plan.access)
     return written

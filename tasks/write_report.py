@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Drift, Plan, Receipt, Report, Site, SiteReport
+from data_catalog.nouns import Drift, Plan, Receipt, Replanned, Report, Site, SiteReport
 from infra import cascade, coordination, drift, keys, shards, storage
 from infra.progress import Stopwatch
 from infra.report import charts, page
@@ -26,6 +26,7 @@ def write_report(
     flow_run: str,
     bucket: str,
     quarantined_rows: int = 0,
+    replanned: Sequence[Replanned] = (),
 ) -> Report:
     """Build the report of a run and store it.
 
@@ -40,12 +41,15 @@ def write_report(
         flow_run: name of the Prefect flow run.
         bucket: of the store.
         quarantined_rows: records that were left out because they do not fit the schema.
+        replanned: how the plan was changed while the run was under way.
 
     Raises:
         Conflict: another coordinator has taken over; there is no report.
     """
     store = storage.open_store(bucket)
-    report = build_report(plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows)
+    report = build_report(
+        plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows, replanned
+    )
     gallery = _gallery(store, totals)
     html = page.render(report, gallery).encode()
     coordination.put(store, plan.run_id, keys.run(plan.run_id, "report.html"), html)
@@ -63,6 +67,7 @@ def build_report(
     watch: Stopwatch,
     flow_run: str,
     quarantined_rows: int = 0,
+    replanned: Sequence[Replanned] = (),
 ) -> Report:
     """The report's numbers; pure. Arguments as in `write_report`."""
     names = ("cascade", "cloud_only", "edge_only")
@@ -129,6 +134,7 @@ def build_report(
         gap=plan.gap,
         balance=plan.balance,
         access=plan.access,
+        replanned=tuple(replanned),
     )
 
 

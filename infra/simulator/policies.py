@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import PlanError
-from infra.placement.programme import place
+from infra import replanning
+from infra.replanning import Move, Queue, Standing, shard_seconds
 
 if TYPE_CHECKING:
-    from infra.placement import PlaceOrigin, PlaceSite, Problem, Solution
-
-Queue = dict[tuple[str, str], int]  # (origin, variant) -> shards
+    from infra.placement import PlaceOrigin, PlaceSite, Problem
 
 
 @dataclass(slots=True)
@@ -45,10 +42,8 @@ class State:
 
     def shard_seconds(self, name: str, origin: str, variant: str) -> float:
         """Seconds between two shards of that origin at that site, at the rate that was seen there."""
-        worker, born = self.workers[name], self.origins[origin]
-        site = worker.site
-        per_row = next(v.seconds_per_row for v in site.variants if v.name == variant) / worker.factor
-        return max(born.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
+        worker = self.workers[name]
+        return shard_seconds(worker.site, self.origins[origin], variant, worker.factor)
 
     def arrival(self, name: str, origin: str) -> float:
         """Seconds until what still comes from that origin is there: its up-link and this down-link are shared evenly."""
@@ -67,7 +62,6 @@ class State:
         return max([work, *(self.arrival(name, key[0]) + each[key] for key, n in worker.coming.items() if n > 0)])
 
 
-Move = tuple[str, str, str, str, str, int]  # from site, origin, variant, to site, variant, shards
 Policy = Callable[[State], list[Move]]
 
 
@@ -81,6 +75,11 @@ def replan(state: State) -> list[Move]:
     return _planned(state, set(state.workers))
 
 
+def watch(state: State) -> list[Move]:
+    """What a run that is watched does: move away from who is gone, else only for what is worth it."""
+    return replanning.decide(state.problem, [_standing(state, name, True) for name in state.workers])
+
+
 def evacuate(state: State, gone: str) -> list[Move]:
     """Solve it for the shards of one site only; what the others have is load that they have."""
     return _planned(state, {gone})
@@ -88,61 +87,14 @@ def evacuate(state: State, gone: str) -> list[Move]:
 
 def _planned(state: State, loosened: set[str]) -> list[Move]:
     """A plan for what waits at these sites and may move; all else keeps its site busy for as long as it takes there."""
-    living = {name: worker for name, worker in state.workers.items() if worker.alive}
-    loose: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    busy: dict[str, float] = {}
-    for name, worker in state.workers.items():
-        held = max(0.0, worker.free - state.now)
-        for (o, v), n in worker.waiting.items():
-            if state.origins[o].resident or name not in loosened:
-                held += n * state.shard_seconds(name, o, v)
-            else:
-                loose[o].append((name, v, n))
-        busy[name] = held
-    if not loose or not living:
-        return []
-    problem = replace(
-        state.problem,
-        sites=tuple(_as_seen(worker, busy[name]) for name, worker in living.items()),
-        origins=tuple(replace(state.origins[o], shards=sum(n for *_, n in parts)) for o, parts in loose.items()),
-    )
-    try:
-        return _moves(loose, place(problem))
-    except PlanError:
-        return []  # as where no cloud is left to escalate to: what waits, waits for a site to come back
+    return replanning.moves_of(state.problem, [_standing(state, name, name in loosened) for name in state.workers])
 
 
-def _as_seen(worker: Worker, busy: float) -> PlaceSite:
-    cold = 0.0 if worker.warm else 1.0
-    variants = tuple(
-        replace(v, seconds_per_row=v.seconds_per_row / worker.factor, startup_seconds=cold * v.startup_seconds)
-        for v in worker.site.variants
-    )
-    return replace(
-        worker.site, variants=variants, busy_seconds=busy, dispatch_seconds=cold * worker.site.dispatch_seconds
-    )
-
-
-def _moves(loose: dict[str, list[tuple[str, str, int]]], solution: Solution) -> list[Move]:
-    """From where shards wait to where they should; those that are there already stay."""
-    wanted: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
-    for (o, i, v), n in solution.counts.items():
-        wanted[o][i, v] = n
-    moves: list[Move] = []
-    for o, parts in loose.items():
-        open_places = dict(wanted[o])
-        over = []
-        for name, v, n in parts:
-            kept = min(n, open_places.get((name, v), 0))
-            open_places[name, v] = open_places.get((name, v), 0) - kept
-            over.append((name, v, n - kept))
-        places = [(place_, n) for place_, n in open_places.items() if n > 0]
-        for name, v, n in over:
-            while n > 0:
-                (to, variant), room = places.pop()
-                step = min(n, room)
-                moves.append((name, o, v, to, variant, step))
-                n -= step
-                if room > step:
-                    places.append(((to, variant), room - step))
-    return moves
+def _standing(state: State, name: str, loosened: bool) -> Standing:
+    worker = state.workers[name]
+    loose = {key: n for key, n in worker.waiting.items() if loosened and not state.origins[key[0]].resident}
+    held = sum(n * state.shard_seconds(name, *key) for key, n in worker.waiting.items() if key not in loose)
+    return Standing(
+        site=worker.site, alive=worker.alive, factor=worker.factor, warm=worker.warm,
+        busy=held + max(0.0, worker.free - state.now), loose=loose,
+    )  # fmt: skip

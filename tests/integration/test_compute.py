@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from distributed import LocalCluster
+from distributed import LocalCluster, get_worker
 
 from data_catalog.errors import CorruptObject, SettingError, SiteFailed
 from data_catalog.nouns import WorkOrder
@@ -74,6 +76,30 @@ def test_a_scheduler_without_workers_is_an_error_not_a_wait(monkeypatch):
         pytest.raises(SiteFailed, match="has no worker"),
     ):
         compute.map_blocks(abs, [-1], threads=1, address=cluster.scheduler_address, done=print)
+
+
+def who_answers(_: int) -> str:
+    """A block that takes a moment; the name of the worker that did it."""
+    time.sleep(0.05)
+    return str(get_worker().name)
+
+
+def test_a_worker_that_joins_in_mid_run_gets_work():
+    """Blocks wait at the scheduler, not at the workers, so that one who comes late finds some."""
+    names: list[str] = []
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
+    ) as cluster:
+
+        def note(name: str) -> None:
+            names.append(name)
+            if len(names) == 5:
+                cluster.scale(2)
+
+        compute.map_blocks(who_answers, range(60), threads=1, address=cluster.scheduler_address, done=note)
+    assert len(names) == 60
+    assert len(set(names)) == 2
+    assert len(set(names[:5])) == 1
 
 
 def test_an_address_that_is_none():

@@ -1,0 +1,258 @@
+"""When and how a plan is changed while it runs: pure decisions, for a run that is watched and for the simulator.
+
+What has not been begun and may move is loose. The programme is solved again for it, with the speeds that were seen; what
+a site keeps makes it busy for a while. Shards move away from a site that is gone; otherwise only if that brings the
+end nearer by more than it costs and by more than a margin, because a prediction is never exact (hysteresis).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from data_catalog.errors import PlanError
+from infra.placement.programme import place, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from infra.placement import PlaceOrigin, PlaceSite, Problem, Solution
+
+MARGIN = (
+    0.25  # share of a prediction by which it may be missed before anything is done; and of what remains, to be gained
+)
+LEAST_SECONDS = 1.0  # lateness that is not worth a look
+START_SECONDS = (
+    5.0  # by which a first answer may be late: a start is known the worst, as where a library is loaded first
+)
+EVIDENCE = 2.0  # shards that should have been answered since the first one, before a speed is believed
+
+Queue = dict[tuple[str, str], int]  # (origin, variant) -> shards
+Move = tuple[str, str, str, str, str, int]  # from site, origin, variant, to site, variant, shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """An order under way: what was planned, and what was seen. Seconds."""
+
+    shards: int  # to compute
+    start: float  # from handing it over until the first shard is begun, as planned
+    each: float  # between two shards, as planned
+    elapsed: float  # since it was handed over
+    withdrawn: int = 0  # shards
+    answered: int = 0
+    since_first: float = 0.0  # since the first answer
+
+    @property
+    def planned(self) -> float:
+        """From handing it over to its end."""
+        return self.start + self.shards * self.each
+
+    @property
+    def factor(self) -> float:
+        """The speed that was seen, times the planned one; 1 while there is nothing to tell it from.
+
+        The first answer says how long the start took, those after it how fast the site is. At any time half a shard more
+        is done than is counted.
+        """
+        if self.each <= 0 or not self.answered or self.since_first <= EVIDENCE * self.each:
+            return 1.0
+        return (self.answered - 0.5) * self.each / self.since_first
+
+    @property
+    def until_first(self) -> float:
+        """Seconds until the site begins its first shard. What is overdue takes as long again as it took so far."""
+        if self.answered:
+            return 0.0
+        overdue = self.elapsed > (1 + MARGIN) * (self.start + self.each) + START_SECONDS
+        return self.elapsed if overdue else max(0.0, self.start - self.elapsed)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until its end, at the speed that was seen."""
+        left = max(0, self.shards - self.withdrawn - self.answered)
+        return left * self.each / self.factor + self.until_first
+
+    @property
+    def late(self) -> bool:
+        """Whether it ends later than planned by more than the margin."""
+        least = LEAST_SECONDS if self.answered else START_SECONDS
+        return self.elapsed + self.remaining - self.planned > max(MARGIN * self.planned, least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A site in the middle of a run."""
+
+    site: PlaceSite  # as measured before
+    alive: bool = True
+    factor: float = 1.0  # the speed that was seen, times the measured one
+    warm: bool = False  # whether it has started already
+    busy: float = 0.0  # seconds until it has answered what it keeps
+    loose: Queue = field(default_factory=dict)  # what waits there and may go elsewhere
+    begun: Queue = field(default_factory=dict)  # of what it keeps: what may be answered elsewhere as well
+
+
+def shard_seconds(site: PlaceSite, origin: PlaceOrigin, variant: str, factor: float = 1.0) -> float:
+    """Seconds between two shards of that origin at that site.
+
+    Args:
+        site: with its threads at work.
+        origin: of the shards.
+        variant: that answers.
+        factor: its speed, times the measured one.
+    """
+    per_row = next(v.seconds_per_row for v in site.variants if v.name == variant) / factor
+    return max(origin.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
+
+
+def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARGIN) -> list[Move]:
+    """What should move now; nothing if that gains too little.
+
+    Where a site is gone, what lies there is placed among the others, and nothing else moves. If the plan is for something
+    else than the makespan, or has caps, that is all that is done: what was planned is kept.
+
+    Args:
+        problem: as it was planned; its counts and its sites' loads are not looked at.
+        standings: of its sites, and of those that have joined.
+        margin: share of the remaining seconds that a change has to gain.
+    """
+    gone = any(not each.alive and each.loose for each in standings)
+    if gone:
+        standings = [_holding(problem, each) if each.alive else each for each in standings]
+    elif problem.objective != "makespan" or problem.caps:
+        return []
+    rest, solution = _solved(problem, standings)
+    if rest is None or solution is None:
+        return []
+    found = moves(standings, solution)
+    if gone or not found:
+        return found
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
+    for each in standings:
+        for (o, v), n in each.loose.items():
+            counts[o, each.site.name, v] += n
+    now, _ = predict(rest, dict(counts))
+    cost = max(
+        each.site.dispatch_seconds + _startup(each) for each in standings if each.site.name in {m[3] for m in found}
+    )
+    return found if now - solution.seconds > max(margin * now, cost) else []
+
+
+def moves_of(problem: Problem, standings: Sequence[Standing]) -> list[Move]:
+    """What the best plan for all that is loose moves, however little that gains."""
+    _, solution = _solved(problem, standings)
+    return moves(standings, solution) if solution else []
+
+
+def _solved(problem: Problem, standings: Sequence[Standing]) -> tuple[Problem | None, Solution | None]:
+    """What is left, and its plan; none where no plan is: what waits, waits for a site to come back."""
+    rest = remainder(problem, standings)
+    try:
+        return rest, place(rest) if rest else None
+    except PlanError:
+        return rest, None
+
+
+def _startup(standing: Standing) -> float:
+    return max((variant.startup_seconds for variant in standing.site.variants), default=0.0)
+
+
+def _holding(problem: Problem, standing: Standing) -> Standing:
+    """The same where nothing is loose: what waits there keeps it busy."""
+    origins = {origin.site: origin for origin in problem.origins}
+    work = sum(n * shard_seconds(standing.site, origins[o], v, standing.factor) for (o, v), n in standing.loose.items())
+    return replace(standing, busy=standing.busy + work, loose={})
+
+
+def remainder(problem: Problem, standings: Iterable[Standing]) -> Problem | None:
+    """What is left to plan: the loose shards, and the living sites as they were seen; None if there is either none.
+
+    Without a cloud nothing can be escalated, so nothing is counted for it.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    for each in standings:
+        for (origin, _), n in each.loose.items():
+            counts[origin] += n
+    living = [_as_seen(each) for each in standings if each.alive]
+    if not living or not sum(counts.values()):
+        return None
+    if not any(site.cloud for site in living):
+        living = [replace(site, variants=tuple(replace(v, escalation=0.0) for v in site.variants)) for site in living]
+    origins = tuple(replace(o, shards=counts[o.site], resident=False) for o in problem.origins if counts.get(o.site))
+    return replace(problem, sites=tuple(living), origins=origins, caps={})
+
+
+def _as_seen(standing: Standing) -> PlaceSite:
+    site, cold = standing.site, 0.0 if standing.warm else 1.0
+    variants = tuple(
+        replace(v, seconds_per_row=v.seconds_per_row / standing.factor, startup_seconds=cold * v.startup_seconds)
+        for v in site.variants
+    )
+    return replace(site, variants=variants, busy_seconds=standing.busy, dispatch_seconds=cold * site.dispatch_seconds)
+
+
+def moves(standings: Iterable[Standing], solution: Solution) -> list[Move]:
+    """From where shards wait to where they should; those that are there already stay."""
+    wanted: dict[str, Queue] = defaultdict(dict)
+    for (o, i, v), n in solution.counts.items():
+        wanted[o][i, v] = n
+    loose: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for each in standings:
+        for (o, v), n in each.loose.items():
+            loose[o].append((each.site.name, v, n))
+    found: list[Move] = []
+    for o, parts in loose.items():
+        places = dict(wanted[o])
+        over = []
+        for name, v, n in parts:
+            kept = min(n, places.get((name, v), 0))
+            places[name, v] = places.get((name, v), 0) - kept
+            over.append((name, v, n - kept))
+        free = [(place_, n) for place_, n in places.items() if n > 0]
+        for name, v, n in over:
+            while n > 0:
+                (to, variant), room = free.pop()
+                step = min(n, room)
+                found.append((name, o, v, to, variant, step))
+                n -= step
+                if room > step:
+                    free.append(((to, variant), room - step))
+    return found
+
+
+def duplicates(
+    problem: Problem, standings: Sequence[Standing], remaining: Mapping[str, float], margin: float = MARGIN
+) -> list[Move]:
+    """What an idle site should answer as well, because the slowest one has begun it and will not end soon.
+
+    Near the end only: as long as anything is loose, it is better moved.
+
+    Args:
+        problem: as for `decide`.
+        standings: likewise.
+        remaining: by site, seconds until it has answered all that it has.
+        margin: share of the slowest's seconds that it has to gain.
+    """
+    idle = [s for s in standings if s.alive and not s.busy and not s.loose and s.site.variants]
+    slow = max(
+        (s for s in standings if s.alive and s.begun and not s.loose),
+        key=lambda s: remaining.get(s.site.name, 0.0),
+        default=None,
+    )
+    if not idle or slow is None:
+        return []
+    origins = {origin.site: origin for origin in problem.origins}
+
+    def seconds(other: Standing) -> float:
+        site, variant = other.site, other.site.variants[0].name
+        work = sum(n * shard_seconds(site, origins[o], variant, other.factor) for (o, _), n in slow.begun.items())
+        sent = sum(n * origins[o].bytes for (o, _), n in slow.begun.items() if o != site.name)
+        return site.dispatch_seconds + _startup(other) + max(work, sent / site.down)
+
+    best = min(idle, key=seconds)
+    if seconds(best) >= (1 - margin) * remaining.get(slow.site.name, 0.0):
+        return []
+    name, variant = best.site.name, best.site.variants[0].name
+    return [(slow.site.name, o, v, name, variant, n) for (o, v), n in slow.begun.items()]

@@ -1,0 +1,189 @@
+"""Decisions in mid-run: no shard is lost or made, nothing moves for nothing, and what moves ends the run sooner."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem
+from infra.placement.programme import place, predict
+from infra.replanning import MARGIN, Pace, Standing, decide, duplicates, moves_of, remainder
+from infra.simulator import events, policies, worlds
+
+pytestmark = pytest.mark.property
+
+sizes = st.integers(0, 40)
+speeds = st.floats(0.001, 0.1)
+factors = st.floats(0.05, 4)
+
+
+def a_site(name, seconds, *, cloud=False, dispatch=0.05, startup=0.1):
+    variant = PlaceVariant(name=f"v-{name}", seconds_per_row=seconds, startup_seconds=startup)
+    return PlaceSite(
+        name=name, cloud=cloud, host=name, host_cores=2, threads=1, variants=(variant,), dispatch_seconds=dispatch,
+        latency_seconds=0.001, up=1e7, down=1e7,
+    )  # fmt: skip
+
+
+@st.composite
+def runs(draw):
+    """A problem and where its sites stand: what waits at each of every origin."""
+    names = [f"s{i}" for i in range(draw(st.integers(2, 5)))]
+    sites = [a_site(name, draw(speeds), cloud=name == "s0") for name in names]
+    origins = tuple(PlaceOrigin(site=name, shards=1, rows=10, bytes=1e3, resident=False) for name in names[1:])
+    problem = Problem(sites=tuple(sites), origins=origins, record_bytes=10.0)
+    standings = [
+        Standing(
+            site=site, alive=draw(st.booleans()) or site.name == "s0", factor=draw(factors), warm=draw(st.booleans()),
+            busy=draw(st.floats(0, 5)),
+            loose={(o.site, f"v-{site.name}"): n for o in origins if (n := draw(sizes))},
+        )
+        for site in sites
+    ]  # fmt: skip
+    return problem, standings
+
+
+def after(standings, moves):
+    """What waits where when the moves are made."""
+    there = {s.site.name: Counter(s.loose) for s in standings}
+    for frm, o, v, to, variant, n in moves:
+        there[frm][o, v] -= n
+        there[to][o, variant] += n
+    return there
+
+
+@given(runs())
+def test_no_shard_is_lost_or_made_and_none_goes_to_a_site_that_is_gone(run):
+    problem, standings = run
+    for moves in (decide(problem, standings), moves_of(problem, standings)):
+        there = after(standings, moves)
+        for origin in problem.origins:
+            before = sum(n for s in standings for (o, _), n in s.loose.items() if o == origin.site)
+            assert sum(n for each in there.values() for (o, _), n in each.items() if o == origin.site) == before
+        assert all(n >= 0 for each in there.values() for n in each.values())
+        living = {s.site.name: s.site.variants[0].name for s in standings if s.alive}
+        assert all(n > 0 and frm != to and living[to] == variant for frm, _, _, to, variant, n in moves)
+
+
+@given(runs())
+def test_nothing_stays_where_a_site_is_gone_and_nothing_else_moves_for_that(run):
+    problem, standings = run
+    gone = {s.site.name for s in standings if not s.alive and s.loose}
+    moves = decide(problem, standings)
+    if gone:
+        assert {frm for frm, *_ in moves} == gone
+        there = after(standings, moves)
+        assert not any(n for name in gone for n in there[name].values())
+
+
+@given(runs())
+def test_a_change_ends_the_run_sooner_by_more_than_the_margin(run):
+    problem, standings = run
+    standings = [dataclasses.replace(s, alive=True) for s in standings]
+    moves = decide(problem, standings)
+    if not moves:
+        return
+    rest = remainder(problem, standings)
+
+    def seconds(there):
+        return predict(rest, {(o, name, v): n for name, each in there.items() for (o, v), n in each.items() if n})[0]
+
+    now, then = seconds(after(standings, [])), seconds(after(standings, moves))
+    assert now - then > MARGIN * now
+    assert decide(problem, _moved(standings, moves)) == [], "it is not changed back, nor further"
+
+
+def _moved(standings, moves):
+    there = after(standings, moves)
+    return [dataclasses.replace(s, loose={k: n for k, n in there[s.site.name].items() if n}) for s in standings]
+
+
+@settings(max_examples=25)
+@given(st.lists(speeds, min_size=2, max_size=5), st.lists(sizes, min_size=4, max_size=4))
+def test_a_plan_that_goes_as_planned_is_left_alone(seconds, counts):
+    sites = [a_site(f"s{i}", each, cloud=i == 0) for i, each in enumerate(seconds)]
+    born = [(site.name, n) for site, n in zip(sites[1:], counts, strict=False) if n]
+    origins = tuple(PlaceOrigin(site=name, shards=n, rows=10, bytes=1e3, resident=False) for name, n in born)
+    problem = Problem(sites=tuple(sites), origins=origins, record_bytes=10.0)
+    if not origins:
+        return
+    plan = place(problem)
+    standings = [
+        Standing(site=s, loose={(o, v): n for (o, i, v), n in plan.counts.items() if i == s.name}) for s in sites
+    ]
+    assert decide(problem, standings) == []
+
+
+paces = st.builds(
+    Pace, shards=st.integers(1, 1000), start=st.floats(0, 10), each=st.floats(0.001, 10), elapsed=st.just(0.0)
+)
+
+
+@given(paces, st.floats(0, 1))
+def test_who_is_on_time_is_not_late(pace, share):
+    """Whatever the moment: answers come one by one, half a shard is under way on average."""
+    elapsed = share * pace.planned
+    worked = max(0.0, elapsed - pace.start)
+    answered = min(pace.shards, int(worked / pace.each))
+    since = worked - pace.each if answered else 0.0
+    seen = dataclasses.replace(pace, elapsed=elapsed, answered=answered, since_first=max(0.0, since))
+    assert not seen.late
+    assert seen.remaining >= 0
+
+
+@given(paces, st.floats(3, 50))
+def test_who_is_slower_by_far_is_late_before_it_should_have_ended(pace, slower):
+    """Half of what should be done is not: at the planned end this is long known, if there were shards to tell it by."""
+    if pace.shards < 8 or pace.shards * pace.each < 4:
+        return
+    worked = pace.shards * pace.each
+    answered = int(worked / (slower * pace.each))
+    since = worked - slower * pace.each if answered else 0.0
+    seen = dataclasses.replace(pace, elapsed=pace.start + worked, answered=answered, since_first=max(0.0, since))
+    assert seen.late
+    if seen.answered and seen.since_first > 2 * seen.each:
+        assert seen.factor <= 1.05
+
+
+@given(paces, st.integers(0, 5), st.floats(1, 1e4))
+def test_who_hangs_gets_ever_slower(pace, answered, long):
+    answered = min(answered, pace.shards - 1)
+    seen = [
+        dataclasses.replace(pace, elapsed=pace.planned + t, answered=answered, since_first=pace.planned + t)
+        for t in (long, 2 * long)
+    ]
+    assert seen[1].remaining >= seen[0].remaining * 0.99
+    assert seen[1].factor <= seen[0].factor
+
+
+@given(runs(), st.floats(0, 100))
+def test_a_copy_is_made_only_where_it_comes_sooner(run, left):
+    problem, standings = run
+    slow = dataclasses.replace(standings[1], alive=True, begun={(problem.origins[0].site, "v-s1"): 2}, busy=left)
+    standings = [standings[0], slow, *standings[2:]]
+    for frm, _, _, to, _, n in (found := duplicates(problem, standings, {"s1": left})):
+        assert (frm, n) == ("s1", 2)
+        other = next(s for s in standings if s.site.name == to)
+        assert other.alive
+        assert not other.busy
+        assert not other.loose
+        assert other.site.dispatch_seconds < left
+    assert len(found) <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_watched_run_does_helps_in_the_simulator_and_loses_nothing(seed):
+    problem = worlds.random_problem(30, 20_000, seed, resident=0.1)
+    plan = place(problem)
+    world = worlds.random_world(problem, seed, noise=0.4, deaths=0.2, within=plan.seconds)
+    left = events.simulate(problem, plan, world)
+    watched = events.simulate(problem, plan, world, policies.watch, every=plan.seconds / 5, duplicate=True)
+    often = events.simulate(problem, plan, world, policies.replan, every=plan.seconds / 5, duplicate=True)
+    assert watched.answered == left.answered == sum(o.shards for o in problem.origins)
+    assert watched.seconds <= left.seconds * 1.1
+    assert watched.moved <= often.moved
+    assert watched.plans <= often.plans

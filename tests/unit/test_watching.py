@@ -1,0 +1,267 @@
+"""A run under watch, with the real engine: who falls behind, fails or falls silent loses its shards to others, and no row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from data_catalog.errors import SiteFailed, StoreUnreachable
+from data_catalog.nouns import Receipt, Site
+from data_catalog.replanning import OrderProgress, Withdrawal
+from infra import keys, ledger, oversight, replanning, storage
+from infra.problem import place_site
+from infra.watching import Joined
+from tests.stores import FolderStore
+from tests.watched import QUICK, ROWS, Speeds, card, make, run
+
+pytestmark = pytest.mark.unit
+
+
+class Counted(FolderStore):
+    """Counts what is asked of the store."""
+
+    def __init__(self, folder) -> None:
+        super().__init__(folder)
+        self.gets: list[str] = []
+
+    def get(self, key):
+        self.gets.append(key)
+        return super().get(key)
+
+    def size(self, key):
+        return (self.folder / key).stat().st_size
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(oversight, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(replanning, "START_SECONDS", 0.5)
+    monkeypatch.setattr(storage, "_stand_ins", {})
+    monkeypatch.delenv("CLOUDEDGE_BUCKET", raising=False)
+    made = Counted(tmp_path / "store")
+    storage.stand_in(made)
+    yield made
+    storage.open_store.cache_clear()
+
+
+def results(store, plan):
+    """Rows of all shards, as the plan says where they lie: ids, answers, confidences."""
+    tables = {p.shard.digest: ledger.read_result(store.get(keys.result(p.result)), p.result) for p in plan.placements}
+    return {name: table.select(["record_id", "prediction", "confidence"]) for name, table in tables.items()}
+
+
+def undisturbed(tmp_path, monkeypatch, **changes):
+    """The same run where nothing goes wrong, in a store of its own."""
+    other = Counted(tmp_path / "undisturbed")
+    storage.stand_in(other)
+    try:
+        made = make(other, Speeds({}), monkeypatch, **changes)
+        done = run(other, *made, tmp_path / "home-undisturbed")
+        assert not done.replanned
+        return results(other, made[0]), {e.shard for r in done.receipts for e in r.escalated}
+    finally:
+        storage._stand_ins.clear()
+        storage.open_store.cache_clear()
+
+
+@pytest.fixture
+def plain(tmp_path, monkeypatch):
+    return undisturbed(tmp_path, monkeypatch)
+
+
+def counted(done):
+    return sum(receipt.shards for receipt in done.receipts)
+
+
+def require_whole(store, plan, done, plain):
+    """Every row once, as undisturbed; escalated is what was, of the results that count."""
+    assert results(store, done.plan) == plain[0]
+    assert [p.shard for p in done.plan.placements] == [p.shard for p in plan.placements]
+    of_the_plan = {p.result for p in done.plan.placements}
+    assert {e.shard for r in done.receipts for e in r.escalated} & of_the_plan == {
+        e for e in plain[1] if e in of_the_plan
+    }
+
+
+def test_a_run_that_goes_well_is_left_alone(store, tmp_path, monkeypatch):
+    made = make(store, Speeds({}), monkeypatch)
+    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0))
+    assert done.plan == made[0]
+    assert not done.replanned
+    assert not done.sent
+    assert [r.order_id for r in done.receipts if r.withdrawn] == []
+    assert counted(done) == 24
+    assert not [key for key in store.gets if "/progress/" in key]
+
+
+def test_a_slow_site_loses_shards_to_the_others(plain, store, tmp_path, monkeypatch):
+    storage.stand_in(store)
+    speeds = Speeds({"edge-1": 0.5})
+    plan, *_ = made = make(store, speeds, monkeypatch)
+    done = run(store, *made, tmp_path / "home")
+    require_whole(store, plan, done, plain)
+    assert done.replanned[0].moved > 0
+    assert "edge-1 is behind" in done.replanned[0].why
+    moved = [p for p in done.plan.placements if p.site != p.shard.origin]
+    assert moved
+    assert {p.shard.origin for p in moved} == {"edge-1"}
+    assert all("moved to" in p.reason for p in moved)
+    assert speeds.calls["edge-1"] < 12
+    first = next(r for r in done.receipts if r.order_id == "edge-1")
+    assert first.withdrawn
+    assert first.shards + len(first.withdrawn) == 12
+    assert first.wan_out > 0
+    assert sum(n for _, n in done.sent) >= sum(store.size(p.key) for p in moved)
+    stored = store.get(done.replanned[-1].plan)
+    assert done.plan.model_dump_json(indent=1).encode() == stored
+    assert {r.order_id for r in done.receipts} > {"edge-1", "edge-2"}
+    assert Receipt.model_validate_json(store.get(keys.receipt("r1", "edge-1"))) == first
+
+
+def test_a_site_that_fails_is_done_without(plain, store, tmp_path, monkeypatch):
+    storage.stand_in(store)
+    plan, *_ = made = make(store, Speeds({"edge-2": 0.05}, broken={"edge-2": 5}), monkeypatch)
+    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0))
+    require_whole(store, plan, done, plain)
+    lost = next(r for r in done.receipts if r.site == "edge-2")
+    assert "the accelerator is gone" in lost.lost
+    assert lost.shards <= 5
+    assert "the accelerator is gone" in done.replanned[0].why
+    assert done.replanned[0].moved == 12 - lost.shards
+    assert {p.site for p in done.plan.placements if p.shard.origin == "edge-1"} == {"edge-1"}, "these had no reason to"
+
+
+def test_a_site_that_cannot_be_reached_at_all(plain, store, tmp_path, monkeypatch):
+    storage.stand_in(store)
+    plan, *_ = made = make(store, Speeds({}), monkeypatch)
+    done = run(store, *made, tmp_path / "home", refuse={"edge-1"})
+    require_whole(store, plan, done, plain)
+    assert "edge-1" not in {p.site for p in done.plan.placements}
+
+
+def test_a_site_that_falls_silent_is_done_without(plain, store, tmp_path, monkeypatch):
+    """Its process is gone, so nobody says so; by the plan it is not late."""
+    storage.stand_in(store)
+    speeds = Speeds({}, stuck={"edge-2"})
+    plan, *_ = made = make(store, speeds, monkeypatch, planned=5.0)
+    monkeypatch.setattr(oversight.Oversight, "_tell", lambda self: None if self._order.site == "edge-2" else TELL(self))
+    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=1.5, lease=1.0))
+    speeds.freed.set()
+    require_whole(store, plan, done, plain)
+    assert "edge-2 has given no sign of life" in done.replanned[0].why
+    assert done.replanned[0].moved == 12
+
+
+TELL = oversight.Oversight._tell
+
+
+def test_a_straggler_is_answered_by_an_idle_site_too(plain, store, tmp_path, monkeypatch):
+    """The last shard of a site hangs, and cannot be taken back; its process goes on saying that it lives."""
+    storage.stand_in(store)
+    speeds = Speeds({}, stuck={"edge-2"})
+    plan, *_ = made = make(store, speeds, monkeypatch)
+    done = run(store, *made, tmp_path / "home")
+    speeds.freed.set()
+    require_whole(store, plan, done, plain)
+    assert sum(each.duplicated for each in done.replanned) >= 1
+    assert "edge-2" not in {p.site for p in done.plan.placements}
+
+
+def test_where_nobody_can_help_the_run_fails_by_the_name_of_the_site(store, tmp_path, monkeypatch):
+    made = make(store, Speeds({}), monkeypatch, sites=("edge-1", "edge-2"))
+    with pytest.raises(SiteFailed, match="site edge-1 cannot be reached"):
+        run(store, *made, tmp_path / "home", refuse={"edge-1", "edge-2"})
+
+
+def test_shards_that_only_a_lost_site_has_cannot_move(store, tmp_path, monkeypatch):
+    plan, *_ = made = make(store, Speeds({}), monkeypatch)
+    for p in plan.placements:
+        if p.shard.origin == "edge-1":
+            store.delete(p.key)  # as where they lie on the premises
+    with pytest.raises(SiteFailed, match="site edge-1 cannot be reached"):
+        run(store, *made, tmp_path / "home", refuse={"edge-1"})
+    there = [p for p in plan.placements if store.exists(keys.result(p.result))]
+    assert {p.shard.origin for p in there} == {"edge-2"}, "the other one was not cut short"
+
+
+def test_what_is_wrong_with_a_shard_is_not_moved_around(store, tmp_path, monkeypatch):
+    plan, *_ = made = make(store, Speeds({}), monkeypatch)
+    bad = plan.placements[0]
+    store.put(bad.key, b"x" + store.get(bad.key)[1:])
+    with pytest.raises(Exception, match=bad.key):
+        run(store, *made, tmp_path / "home")
+    assert not store.keys("runs/r1/withdrawn")
+
+
+def test_a_site_that_joins_gets_work(plain, store, tmp_path, monkeypatch):
+    storage.stand_in(store)
+    speeds = Speeds({"edge-1": 0.3, "edge-2": 0.3})
+    plan, problem, where, profiles = make(store, speeds, monkeypatch, sites=("edge-1", "edge-2"))
+    from infra.runtimes import RUNTIMES
+
+    monkeypatch.setitem(RUNTIMES._loaded, "toy-new", speeds.runtime("new"))
+    new = card("new", "edge")
+    site = Site(name="new", tier="edge")
+    profile = profiles[0].model_copy(update={"site": "new", "host": "new"})
+    coming = [
+        [],
+        [(Joined(site=site, place=place_site(site, profile, [(new, plan.cascade)]), card=new, batch=ROWS), profile)],
+    ]
+    done = run(store, plan, problem, where, profiles, tmp_path / "home", join=lambda: coming.pop(0) if coming else [])
+    require_whole(store, plan, done, plain)
+    assert "new" in {p.site for p in done.plan.placements}
+    assert done.plan.cards["new"] == new
+
+
+def test_a_site_leaves_out_what_was_withdrawn_and_says_so(store, tmp_path, monkeypatch):
+    from tasks.infer_shards import infer_shards
+    from tasks.write_orders import write_orders
+
+    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.05}), monkeypatch)
+    orders = write_orders(plan, where, profiles, store.bucket, watched=True)
+    gone = tuple(sorted(p.result for p in plan.placements if p.site == "edge-1"))[:10]
+    store.put(keys.withdrawal("r1", "edge-1"), Withdrawal(results=gone).model_dump_json().encode())
+    receipt = infer_shards(orders["edge-1"], tmp_path / "home", store.bucket)
+    assert set(receipt.withdrawn) <= set(gone)
+    assert len(receipt.withdrawn) >= 8  # a few may be begun before it hears
+    assert receipt.shards == receipt.computed_results == 12 - len(receipt.withdrawn)
+    for result in gone:
+        assert store.exists(keys.result(result)) == (result not in receipt.withdrawn)
+
+
+def test_an_order_that_nobody_watches_asks_nothing(store, tmp_path, monkeypatch):
+    from tasks.infer_shards import infer_shards
+    from tasks.write_orders import write_orders
+
+    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.02}), monkeypatch)
+    orders = write_orders(plan, where, profiles, store.bucket)
+    infer_shards(orders["edge-1"], tmp_path / "home", store.bucket)
+    assert not [key for key in store.gets if "/withdrawn/" in key]
+    assert not store.keys("runs/r1/progress")
+
+
+def test_progress_says_how_far_an_order_is_and_a_link_that_is_down_does_not_stop_it(store, tmp_path, monkeypatch):
+    from tasks.infer_shards import infer_shards
+    from tasks.write_orders import write_orders
+
+    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.1}), monkeypatch)
+    orders = write_orders(plan, where, profiles, store.bucket, watched=True)
+    said, put = [], FolderStore.put
+
+    def patchy(self, key, data):
+        if "/progress/" in key:
+            said.append(OrderProgress.model_validate_json(data))
+            if len(said) == 2:
+                raise StoreUnreachable("the link is down")
+        put(self, key, data)
+
+    monkeypatch.setattr(FolderStore, "put", patchy)
+    receipt = infer_shards(orders["edge-1"], tmp_path / "home", store.bucket)
+    assert receipt.computed_results == 12
+    assert len(said) > 2
+    shards, seconds = [each.shards for each in said], [each.seconds for each in said]
+    assert shards == sorted(shards)
+    assert seconds == sorted(seconds)
+    assert 0 < shards[-1] <= 12
+    assert all((each.first_seconds is not None) == (each.shards > 0) for each in said)
