@@ -45,6 +45,7 @@ class Prepared:
     batch: Dataset  # its transforms fitted
     cards: dict[Tier, VariantCard]
     chosen: dict[str, VariantCard]  # by site
+    options: dict[str, tuple[VariantCard, ...]]  # by site: what the planner may choose instead, `chosen` first
     fallbacks: dict[str, str]  # by site: why it answers with an earlier variant
     profiles: list[Profile]
     sources: dict[str, dispatching.Ready]  # by name, in the dataset's order
@@ -113,7 +114,11 @@ def prepare(entries: Entries, run_id: str, work: Path, bucket: str, watch: Stopw
         offered = offer_variants_task(cards, where, bucket)
         profiles = refine_profiles_task([profiled(site) for site in where], dispatch, [], {}, bucket)
         chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
+        options = {
+            site.name: choice.options(site, chosen[site.name], offered[site.name], profile)
+            for site, profile in zip(where, profiles, strict=True)
+        }
     return Prepared(
-        batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, sources=ready,
+        batch=batch, cards=cards, chosen=chosen, options=options, fallbacks=fallbacks, profiles=profiles, sources=ready,
         probe_bytes=measured,
     )  # fmt: skip
