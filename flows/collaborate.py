@@ -115,7 +115,7 @@ def _run(
     with watch.stage("plan"):
         plan = plan_placement_task(
             run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
-            ready.fallbacks, demands, rule=rule,
+            ready.fallbacks, demands, ready.options, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
         watched = replan and rule == "programme" and worth_watching(plan, batch)
