@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
-from data_catalog.errors import BadInput, StackError, StoreFull
+from data_catalog.errors import BadInput, StackError, StoreFull, UnknownName
 from infra import ration, settings
 from infra.stack import servers, using_stack
 
@@ -42,7 +42,13 @@ def run(
     found = with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
-    entries.sites(sites, entries.dataset(dataset, "--dataset"), "--site")
+    batch = entries.dataset(dataset, "--dataset")
+    try:
+        entries.sites(sites, batch, "--site")
+    except UnknownName:
+        if not found.bucket and not servers.read_state(found.home):
+            raise
+        # a site that joined is known to the store alone: the flow asks it
     with stack_for(found, _load_flow):
         from flows.collaborate import collaborate
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from data_catalog.orders import Compressed, CompressOrder, Prepared, PrepareOrder, ProbeOrder
-from infra import agent, settings
+from infra import agent, membership, settings
 from infra.premises import SiteStore
 from infra.stack import servers
 from infra.storage import open_store, stand_in
@@ -33,10 +33,12 @@ def work(site: str) -> None:
         SettingError: no store is set, and none runs in this home.
     """
     found = settings.read_settings()
-    if not found.bucket and (state := servers.read_state(found.home)):
+    member = membership.read_membership(found.home, site)
+    if not member and not found.bucket and (state := servers.read_state(found.home)):
         settings.export(servers.variables(state, found))
         found = settings.read_settings()
-    beyond = open_store(found.required_bucket())  # the one place to swap: whatever has the methods of a store
+    # a site that joined has no credentials: it has what its signed orders let it touch
+    beyond = membership.MemberStore(found.home, member) if member else open_store(found.required_bucket())
     store = SiteStore(beyond, found.home / "sites" / site / "premises")
     stand_in(store)
     with workspace(found.home) as folder:

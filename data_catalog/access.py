@@ -41,6 +41,16 @@ class Envelope(Noun):
     not_after: float
     body: dict[str, Any]  # the order, or the mailbox
     access: Access
+    answer: str = ""  # key of the answer to an order
+    delivers: tuple[str, ...] = ()  # beginnings of the keys that the outbox may hold
+
+
+class Membership(Noun):
+    """What a machine keeps of being a site: whom it obeys, and how it reaches its mailbox."""
+
+    site: Name
+    coordinator: str  # its public signing key, Base64
+    access: Access
 
 
 class Invitation(Noun):
@@ -91,5 +101,4 @@ class JoinedSite(Noun):
     cores: int
     memory_bytes: int
     pair: str  # id of its public key
-    draining: bool = False  # gets no new work
     renewed: float  # when its access to the mailbox was signed last

@@ -75,7 +75,7 @@ class SignedStore(Store):
     def _read(self, key: str, first: int, most: int) -> transfer.Piece:
         access = self._reading(key)
         if access is None:
-            raise StoreRefused(f"{key} is not among the objects that this site's orders let it read")
+            raise ObjectMissing(f"{key} is not there for this site: none of its orders names it")
         url = read_url(access, key)
         chunks: list[bytes] = []
         have, failures, version = 0, 0, ""
