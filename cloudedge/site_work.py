@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from data_catalog.orders import Compressed, CompressOrder, Prepared, PrepareOrder, ProbeOrder
 from infra import agent, membership, settings
+from infra.backlog import BacklogStore
 from infra.premises import SiteStore
 from infra.stack import servers
 from infra.storage import open_store, stand_in
@@ -39,7 +40,8 @@ def work(site: str) -> None:
         found = settings.read_settings()
     # a site that joined has no credentials: it has what its signed orders let it touch
     beyond = membership.MemberStore(found.home, member) if member else open_store(found.required_bucket())
-    store = SiteStore(beyond, found.home / "sites" / site / "premises")
+    waiting = BacklogStore(beyond, found.home / "sites" / site / "backlog")
+    store = SiteStore(waiting, found.home / "sites" / site / "premises")
     stand_in(store)
     with workspace(found.home) as folder:
         _say(f"site {site} looks into its mailbox in bucket {store.bucket}")

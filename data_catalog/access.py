@@ -21,7 +21,8 @@ class Access(Noun):
     expiration: str  # of every write's policy, ISO 8601
     most_bytes: int = Field(ge=0)  # of an object that is written
     writes: dict[str, str]  # by key: the signature of its policy
-    outbox: str = ""  # folder of those of `writes` that take objects whose names are not known before
+    outbox: str = ""  # folder of those of `writes` that take objects whose names are not known before, and
+    delivers: tuple[str, ...] = ()  # how the names of these may begin
 
 
 class Parcels(Noun):
@@ -42,7 +43,6 @@ class Envelope(Noun):
     body: dict[str, Any]  # the order, or the mailbox
     access: Access
     answer: str = ""  # key of the answer to an order
-    delivers: tuple[str, ...] = ()  # beginnings of the keys that the outbox may hold
 
 
 class Membership(Noun):

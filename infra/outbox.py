@@ -40,7 +40,9 @@ def collect(store: Store, order: Envelope) -> int:
     if not parcels:
         return 0
     for key, slot in parcels.sent.items():
-        if not (key.startswith(order.delivers) and slot in order.access.writes and slot.startswith(f"{outbox}/")):
+        if not (
+            key.startswith(order.access.delivers) and slot in order.access.writes and slot.startswith(f"{outbox}/")
+        ):
             raise SiteFailed(
                 f"site {order.site} sent {key} for order {order.order_id}, which does not allow it; if that machine may be in"
                 f" other hands: `cloudedge site remove {order.site}`"

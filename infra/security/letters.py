@@ -58,15 +58,14 @@ def sign_letter(store: Store, site: str, letter: Letter, home: Path | None = Non
     access = presigning.sign_access(
         store.signer(),
         scope.reads,
-        {*scope.writes, *places, *([keys.parcels(folder)] if places else [])},
+        {letter.answer, *scope.writes, *places, *([keys.parcels(folder)] if places else [])},
         now,
         int(letter.deadline - now) + LATE_SECONDS,
         scope.most_bytes,
         folder if places else "",
+        scope.delivers,
     )
-    envelope = signing.enclose(
-        "order", site, letter.order_id, body, access, now, letter.answer, tuple(sorted(scope.delivers))
-    )
+    envelope = signing.enclose("order", site, letter.order_id, body, access, now, letter.answer)
     signed = keys.signed_order(site, envelope.nonce)
     store.put(signed, signing.sign(_key(home), envelope))
     return letter.model_copy(update={"key": signed})

@@ -80,10 +80,13 @@ def _compress(store: Store, site: str, body: Any) -> Scope:
 def _answer(store: Store, site: str, body: Any) -> Scope:
     order = WorkOrder.model_validate(body)
     results = {keys.result(shard.result) for shard in order.shards}
-    receipt = keys.run(order.run_id, "receipts", f"{order.order_id}.json")
+    # what is taken back of the order; the receipt, and how far the site is
+    withdrawn, receipt, progress = (
+        keys.run(order.run_id, folder, f"{order.order_id}.json") for folder in ("withdrawn", "receipts", "progress")
+    )
     scope = Scope(
-        reads=_model(store, order.card) | results | {shard.key for shard in order.shards},
-        writes=results | {receipt},
+        reads=_model(store, order.card) | results | {shard.key for shard in order.shards} | {withdrawn},
+        writes=results | {receipt, progress},
         most_bytes=SLACK_BYTES + max((max(s.bytes, ROW_BYTES * s.rows) for s in order.shards), default=0),
     )
     for key_id in _key_ids(store, [shard.key for shard in order.shards]):

@@ -82,7 +82,6 @@ def enclose(
     access: Access,
     now: float,
     answer: str = "",
-    delivers: tuple[str, ...] = (),
 ) -> Envelope:
     """An envelope that lives as long as its access; a new one each time."""
     return Envelope(
@@ -95,7 +94,6 @@ def enclose(
         body=body,
         access=access,
         answer=answer,
-        delivers=delivers,
     )
 
 

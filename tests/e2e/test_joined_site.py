@@ -60,17 +60,29 @@ def machine(up_home, quick_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(up_home, machine, tmp_path_factory):
-    """Of a run in which that machine took part."""
+def born(tmp_path_factory):
+    """A catalog with two datasets that are in part born at that machine; one is restricted."""
     folder = tmp_path_factory.mktemp("born")
     (folder / "datasets").mkdir()
     (folder / "datasets" / "born.yaml").write_text(BORN)
+    sealed = BORN.replace("modulo: 2", "modulo: 20").replace("shard_rows: 500", "shard_rows: 100")
+    (folder / "datasets" / "sealed.yaml").write_text(sealed + "sensitivity: restricted\n")
+    return folder
+
+
+def ran(up_home, machine, born, dataset):
+    """The report of a run in which that machine took part."""
     with at_work(machine) as process:
-        run = up_home.start("run", "--json", "--dataset", "born", "--model", "quick", "--catalog", str(folder))
+        run = up_home.start("run", "--json", "--dataset", dataset, "--model", "quick", "--catalog", str(born))
         out, err = run.communicate(timeout=400)
         assert run.returncode == 0, err + (process.stderr.read() if process.poll() is not None else "")
         assert process.poll() is None
     return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def report(up_home, machine, born):
+    return ran(up_home, machine, born, "born")
 
 
 def test_a_run_with_a_site_that_has_no_credentials(report, up_store):
@@ -85,6 +97,22 @@ def test_a_run_with_a_site_that_has_no_credentials(report, up_store):
     assert line["computed_results"] == line["shards"]
     assert report["escalated_rows"] > 0
     assert up_store.keys(f"sites/{NAME}/outbox") == []  # all of it is where it belongs
+
+
+def test_restricted_data_of_a_site_that_has_no_credentials(report, up_home, machine, born, up_store):
+    """Its data keys are made there and wrapped to it and to the cloud; its records leave it sealed."""
+    before = {*up_store.keys("escalations")}
+    said = ran(up_home, machine, born, "sealed")
+    assert (said["status"], said["rows_out"], said["missing_rows"]) == ("complete", 500, 0)
+    assert said["escalated_rows"] > 0
+    packed = {*up_store.keys("escalations")} - before
+    assert packed
+    assert all(keys.is_encrypted(key) for key in packed)
+    holders = [key.rpartition("/")[2] for key in up_store.keys(keys.DATA_KEYS)]
+    assert {f"{NAME}.json", "cloud.json"} <= {*holders}
+    kept = [path.name for path in (machine / "sites" / NAME / "premises").rglob("*.arrow.*") if "sealed" in path.parts]
+    assert kept
+    assert all(keys.is_encrypted(name) for name in kept)
 
 
 def test_it_is_listed(report, up_home):

@@ -11,12 +11,18 @@ from data_catalog.errors import BadInput, ObjectMissing, OrderRefused, SiteFaile
 from data_catalog.nouns import Site
 from data_catalog.orders import Letter, Mailbox, Presence
 from infra import enrolment, keys, mailbox, membership, outbox
+from infra.backlog import BacklogStore
 from infra.security import letters, pairs, presigning, signing
 from infra.signed_store import SignedStore
 
 pytestmark = pytest.mark.integration
 
 NAME = "ward-1"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr("infra.transfer.FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -100,7 +106,7 @@ def test_the_mailbox_is_renewed_by_each_mailbox(up_store, home, tmp_path):
     assert before - time.time() > 6 * 24 * 3600
     soon = presigning.sign_access(up_store.signer(), [keys.mailbox(NAME)], [], time.time(), 600, 0)
     kept = membership.read_membership(tmp_path, NAME).model_copy(update={"access": soon})
-    assert enrolment.renew(up_store, home) == [f"{NAME} can read its mailbox for a week"]
+    assert f"{NAME} can read its mailbox for a week" in enrolment.renew(up_store, home)
     mailbox.read(membership.MemberStore(tmp_path, kept), NAME)
     assert membership.read_membership(tmp_path, NAME).access.until - time.time() > 6 * 24 * 3600
 
@@ -143,6 +149,59 @@ def test_a_site_obeys_what_the_coordinator_signed_and_refuses_all_else(up_store,
         mailbox.read(site, NAME)
 
 
+def test_an_order_that_was_begun_is_on_the_disk(up_store, home, tmp_path):
+    """A process that was killed goes on with it, also if nobody waits for it any more, and what it may touch with it."""
+    site = join(up_store, home, tmp_path)
+    signed = letters.sign_letter(up_store, NAME, letter(up_store), home)
+    mailbox.post(up_store, NAME, signed)
+    mailbox.read(site, NAME)
+    body = site.get(signed.key)
+    up_store.delete(signed.key)
+    up_store.delete(keys.mailbox(NAME))
+    again = membership.MemberStore(tmp_path, membership.read_membership(tmp_path, NAME))
+    assert again.get(signed.key) == body
+    again.put(f"sites/{NAME}/probe", b"measured")
+    again.put(signed.answer, b"{}")
+    assert up_store.get(f"sites/{NAME}/probe") == b"measured"
+    assert list((pairs.folder(tmp_path, NAME) / membership.BEGUN).iterdir()) == []
+    (pairs.folder(tmp_path, NAME) / membership.BEGUN / "forged.json").write_bytes(b"{}\n{}")
+    membership.MemberStore(tmp_path, membership.read_membership(tmp_path, NAME))
+    assert list((pairs.folder(tmp_path, NAME) / membership.BEGUN).iterdir()) == []
+
+
+def test_a_site_that_is_killed_knows_what_lies_in_its_outbox(up_store, home, tmp_path):
+    """Also if its link was down when it was done, and what it did waits on its disk."""
+    site = join(up_store, home, tmp_path)
+    folder = keys.outbox(NAME, "0f")
+    places = [keys.slot(folder, number) for number in range(3)]
+    access = presigning.sign_access(
+        up_store.signer(), [], ["runs/answer", keys.parcels(folder), *places], time.time(), 600, 1000, folder, ["escalations/"]
+    )  # fmt: skip
+    order = signing.enclose("order", NAME, "run/ward-1", {}, access, time.time(), "runs/answer")
+    key = keys.signed_order(NAME, order.nonce)
+    up_store.put(key, signing.sign(signing.signing_key(home), order))
+    mailbox.post(up_store, NAME, letter(up_store).model_copy(update={"key": key}))
+    mailbox.read(site, NAME)
+    store = BacklogStore(site, tmp_path / "backlog")
+    store.get(key)
+    store.put("escalations/aa/first", b"first")
+    down = membership.read_membership(tmp_path, NAME)
+    url = access.url
+    for grant in site._grants:
+        object.__setattr__(grant, "url", "http://127.0.0.1:1/nowhere")
+    store.put("escalations/bb/second", b"second")
+    store.put("runs/answer", b"done")
+    assert store.waiting == 2
+    again = BacklogStore(membership.MemberStore(tmp_path, down), tmp_path / "backlog")
+    assert url in {grant.url for grant in again._beyond._grants}
+    mailbox.read(again, NAME)
+    assert again.waiting == 0
+    assert outbox.collect(up_store, order) == 2
+    assert up_store.get("escalations/aa/first") == b"first"
+    assert up_store.get("escalations/bb/second") == b"second"
+    assert up_store.get("runs/answer") == b"done"
+
+
 def test_an_order_that_is_put_in_place_of_another_is_refused(up_store, home, tmp_path):
     site = join(up_store, home, tmp_path)
     first, second = (letters.sign_letter(up_store, NAME, letter(up_store, name), home) for name in ("first", "second"))
@@ -157,11 +216,11 @@ def test_an_order_that_is_put_in_place_of_another_is_refused(up_store, home, tmp
 def test_what_a_site_may_not_send_is_not_delivered(up_store, home):
     folder = keys.outbox(NAME, "00")
     writes = [keys.slot(folder, 0), keys.slot(folder, 1), keys.parcels(folder)]
-    access = presigning.sign_access(up_store.signer(), [], writes, time.time(), 600, 1000, folder)
-    order = signing.enclose("order", NAME, "run/ward-1", {}, access, time.time(), "", ("escalations/",))
+    access = presigning.sign_access(up_store.signer(), [], writes, time.time(), 600, 1000, folder, ["escalations/"])
+    order = signing.enclose("order", NAME, "run/ward-1", {}, access, time.time())
     up_store.put("escalations/aa/there", b"of another")
     for wrong in ("results/aa/other.parquet", "escalations/../results/aa/other.parquet"):
-        site = SignedStore(access)
+        site = SignedStore(access.model_copy(update={"delivers": ("",)}))  # who steals it writes a client of their own
         site.put("escalations/aa/good", b"rows")
         site.put(wrong, b"wrong")
         site.close_outbox(folder)

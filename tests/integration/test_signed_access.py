@@ -34,7 +34,7 @@ def access(up_store):
 
 
 def grant(store, reads=("datasets/d/shards/mine.arrow.zstd", MINE), writes=(MINE,), seconds=60, outbox=""):
-    return presigning.sign_access(store.signer(), reads, writes, time.time(), seconds, MOST, outbox)
+    return presigning.sign_access(store.signer(), reads, writes, time.time(), seconds, MOST, outbox, ["escalations/"])
 
 
 def test_a_site_reads_and_writes_its_own(up_store, access, tmp_path):
