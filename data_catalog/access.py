@@ -42,7 +42,8 @@ class Envelope(Noun):
     not_after: float
     body: dict[str, Any]  # the order, or the mailbox
     access: Access
-    answer: str = ""  # key of the answer to an order
+    does: str = ""  # of an order: its kind, as its letter says, and
+    answer: str = ""  # the key of its answer
 
 
 class Membership(Noun):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from data_catalog.access import Admission, Invitation, JoinedSite, Membership, Registration, Token
 from data_catalog.errors import BadInput, CloudEdgeError, CorruptObject, ObjectMissing, UnknownName
 from data_catalog.nouns import Noun
-from infra import keys, membership, outbox, sites
+from infra import keys, membership, sites
 from infra.mailbox import read_presence
 from infra.security import letters, pairs, presigning, rotation, signing
 from infra.signed_store import SignedStore
@@ -194,25 +194,12 @@ def renew(store: Store, home: Path) -> list[str]:
     for name in _sites_with(store, keys.joined):
         letters.write_mailbox(store, name, letters.read_mailbox(store, name, home), home)
         try:
-            late = _collect_late(store, home, name)
+            late = letters.take_in_late(store, name, home)
         except CloudEdgeError as error:
             lines.append(str(error))
         else:
             lines.append(f"{name} can read its mailbox for a week{f'; delivered late: {late}' if late else ''}")
     return lines
-
-
-def _collect_late(store: Store, home: Path, site: str) -> int:
-    """Deliver the outboxes of orders that nobody waited for any more, and forget orders whose time is over."""
-    count = 0
-    for key in store.keys(keys.signed_orders(site)):
-        order = letters.read_order(store, site, key, home)
-        count += outbox.collect(store, order) if order.access.outbox else 0
-        if time.time() > order.not_after + signing.SKEW_SECONDS:
-            for left in store.keys(order.access.outbox) if order.access.outbox else []:
-                store.delete(left)
-            store.delete(key)
-    return count
 
 
 def drain(store: Store, site: str, undo: bool = False) -> None:

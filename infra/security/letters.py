@@ -65,7 +65,7 @@ def sign_letter(store: Store, site: str, letter: Letter, home: Path | None = Non
         folder if places else "",
         scope.delivers,
     )
-    envelope = signing.enclose("order", site, letter.order_id, body, access, now, letter.answer)
+    envelope = signing.enclose("order", site, letter.order_id, body, access, now, letter.kind, letter.answer)
     signed = keys.signed_order(site, envelope.nonce)
     store.put(signed, signing.sign(_key(home), envelope))
     return letter.model_copy(update={"key": signed})
@@ -110,17 +110,45 @@ def write_mailbox(store: Store, site: str, mailbox: Mailbox, home: Path | None =
 
 
 def receive(store: Store, site: str, letter: Letter, home: Path | None = None) -> None:
-    """Take in what a site that joined did for a letter that it has answered: deliver its outbox, look at its receipt.
+    """Take in what a site that joined did for a letter that it has answered.
 
     Raises:
         SiteFailed: it says or sends what its order does not allow.
     """
-    if not letter.key.startswith(keys.signed_orders(site)):
-        return
-    order = read_order(store, site, letter.key, home)
-    outbox.collect(store, order)
-    if letter.kind == "answer":
+    if letter.key.startswith(keys.signed_orders(site)):
+        take_in(store, read_order(store, site, letter.key, home))
+
+
+def take_in(store: Store, order: Envelope) -> int:
+    """Deliver an order's outbox, and look at its receipt; returns how many objects were delivered.
+
+    Raises:
+        SiteFailed: the site says or sends what its order does not allow.
+    """
+    count = outbox.collect(store, order) if order.access.outbox else 0
+    if order.does == "answer":
         require_honest(store, order)
+    return count
+
+
+def take_in_late(store: Store, site: str, home: Path | None = None) -> int:
+    """Take in what a site did for orders that nobody waited for any more, and forget orders whose time is over.
+
+    Returns:
+        How many objects were delivered.
+
+    Raises:
+        SiteFailed: as `take_in`.
+    """
+    count = 0
+    for key in store.keys(keys.signed_orders(site)):
+        order = read_order(store, site, key, home)
+        count += take_in(store, order)
+        if time.time() > order.not_after + signing.SKEW_SECONDS:
+            for left in store.keys(order.access.outbox) if order.access.outbox else []:
+                store.delete(left)
+            store.delete(key)
+    return count
 
 
 def read_order(store: Store, site: str, key: str, home: Path | None = None) -> Envelope:
@@ -132,7 +160,7 @@ def require_honest(store: Store, envelope: Envelope) -> None:
     """Compare the receipt of a work order with the order: whatever it names is used with the coordinator's credentials.
 
     Raises:
-        SiteFailed: the receipt names another's run, result or rows; says which.
+        SiteFailed: the receipt names another's run, result or rows, and is deleted; says which.
     """
     order = WorkOrder.model_validate(envelope.body)
     name = keys.run(order.run_id, "receipts", f"{order.order_id}.json")
@@ -149,6 +177,7 @@ def require_honest(store: Store, envelope: Envelope) -> None:
         if packed.shard not in results or packed.key != ours or packed.result != answer:
             wrong.append(packed.key)
     if wrong:
+        store.delete(name)
         raise SiteFailed(
             f"site {envelope.site} says of order {envelope.order_id} what the order does not ask for ({wrong[0]}); if that"
             f" machine may be in other hands: `cloudedge site remove {envelope.site}`"

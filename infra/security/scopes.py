@@ -14,7 +14,8 @@ from data_catalog.nouns import WorkOrder
 from data_catalog.orders import CompressOrder, PrepareOrder, ProbeOrder
 from infra import keys, ledger
 from infra.model_registry import DELTAS, GOLDEN
-from infra.security import access, sealing
+from infra.security import access, pairs, sealing
+from infra.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -178,6 +179,8 @@ def _let_open(store: Store, scope: Scope, key_id: str, sites: Iterable[str]) -> 
 def _let_seal(store: Store, scope: Scope, shard_set: str, sites: set[str]) -> None:
     """Let the site seal a set: find its data keys, or make one and wrap it to those who have to read it."""
     name = f"{keys.DATA_KEYS}/{access.set_name(shard_set)}"
+    for site in sites:  # one that works on this machine may have no pair yet; a site that joined has one
+        pairs.public_key(store, read_settings().home, site)
     scope.reads |= {key for key in store.keys(name) if key.rpartition("/")[2].removesuffix(".json") in sites}
     scope.reads |= {keys.public_key(site) for site in sites}
     scope.delivers += (f"{name}/",)

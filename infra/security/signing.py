@@ -81,6 +81,7 @@ def enclose(
     body: dict[str, Any],
     access: Access,
     now: float,
+    does: str = "",
     answer: str = "",
 ) -> Envelope:
     """An envelope that lives as long as its access; a new one each time."""
@@ -93,6 +94,7 @@ def enclose(
         not_after=access.until,
         body=body,
         access=access,
+        does=does,
         answer=answer,
     )
 

@@ -149,7 +149,7 @@ def test_a_stolen_site_reaches_nothing_but_its_own(report, up_home, up_store, ma
     touched = {key for grant in grants for key in (*grant.reads, *grant.writes)}
     assert not touched & foreign
     assert any(up_store.exists(key) for key in foreign)
-    for grant in grants:
+    for grant in (grant for grant in grants if grant.reads):
         query = presigning.read_url(grant, next(iter(grant.reads))).partition("?")[2]
         for key in sorted(foreign)[:3]:
             assert httpx.get(f"{grant.url}/{key}?{query}").status_code == 403
@@ -181,17 +181,6 @@ def test_a_stolen_site_is_nobody_to_prefect(report, up_home, machine):
                 assert client.request(method, path, json={}).status_code == 401, path
     text = b"".join(path.read_bytes() for path in machine.rglob("*") if path.is_file())
     assert state.prefect_url.encode() not in text
-
-
-def test_a_site_that_is_drained_gets_no_work(report, up_home):
-    up_home.call("site", "drain", NAME)
-    try:
-        refused = up_home.call(
-            "run", "--dataset", "many-shards", "--model", "quick", "--site", NAME, "--site", "cloud", code=2
-        )
-        assert f"site {NAME} is draining" in refused.stderr
-    finally:
-        up_home.call("site", "drain", NAME, "--undo")
 
 
 def test_without_its_access_a_site_says_what_to_do(report, up_home, up_store, machine, tmp_path):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from data_catalog.errors import BadInput, ObjectMissing, OrderRefused, SiteFailed, UnknownName
-from data_catalog.nouns import Site
+from data_catalog.nouns import Receipt, Site, WorkOrder
 from data_catalog.orders import Letter, Mailbox, Presence
 from infra import enrolment, keys, mailbox, membership, outbox
 from infra.backlog import BacklogStore
@@ -177,7 +177,7 @@ def test_a_site_that_is_killed_knows_what_lies_in_its_outbox(up_store, home, tmp
     access = presigning.sign_access(
         up_store.signer(), [], ["runs/answer", keys.parcels(folder), *places], time.time(), 600, 1000, folder, ["escalations/"]
     )  # fmt: skip
-    order = signing.enclose("order", NAME, "run/ward-1", {}, access, time.time(), "runs/answer")
+    order = signing.enclose("order", NAME, "run/ward-1", {}, access, time.time(), "answer", "runs/answer")
     key = keys.signed_order(NAME, order.nonce)
     up_store.put(key, signing.sign(signing.signing_key(home), order))
     mailbox.post(up_store, NAME, letter(up_store).model_copy(update={"key": key}))
@@ -235,6 +235,34 @@ def test_what_a_site_may_not_send_is_not_delivered(up_store, home):
     assert (up_store.get("escalations/aa/good"), up_store.get("escalations/aa/there")) == (b"rows", b"of another")
     assert up_store.keys(folder) == []
     assert outbox.collect(up_store, order) == 0
+
+
+def test_a_receipt_that_names_what_is_not_its_own_is_not_believed(up_store, home, quick_run):
+    """The cloud would read what it names, and write where it says, with the coordinator's credentials."""
+    run_id = quick_run["run_id"]
+    order = WorkOrder.model_validate_json(up_store.get(keys.run(run_id, "orders", "edge-1.json")))
+    name = keys.run(run_id, "receipts", "edge-1.json")
+    before = up_store.get(name)
+    receipt = Receipt.model_validate_json(before)
+    assert receipt.escalated
+    access = presigning.sign_access(up_store.signer(), [], [], time.time(), 600, 0)
+    body = order.model_dump(mode="json")
+    envelope = signing.enclose("order", "edge-1", "run/edge-1", body, access, time.time(), "answer")
+    assert letters.take_in(up_store, envelope) == 0
+    first, *rest = receipt.escalated
+    lies = [
+        {"escalated": (first.model_copy(update={"key": "datasets/d/shards/of-another"}), *rest)},
+        {"escalated": (first.model_copy(update={"result": "ab" * 32}), *rest)},
+        {"escalated": (first.model_copy(update={"shard": "ab" * 32}), *rest)},
+        {"run_id": "another"},
+        {"site": "edge-2"},
+    ]
+    for lie in lies:
+        up_store.put(name, receipt.model_copy(update=lie).model_dump_json().encode())
+        with pytest.raises(SiteFailed, match="what the order does not ask for"):
+            letters.take_in(up_store, envelope)
+        assert not up_store.exists(name)
+    up_store.put(name, before)
 
 
 def test_drain_and_remove(up_store, home, tmp_path):
