@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
+from infra.profiles import rate
 from infra.runtimes import RUNTIMES, format_of
 
 if TYPE_CHECKING:
@@ -101,20 +102,14 @@ def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: 
     if not fit:
         reasons = {named(card): str(refusal(profile, card)) for card in offered}
         raise nothing_runs(site, own, offered[0].runtime_version, reasons)
-    fastest = max(fit, key=lambda card: _probed(profile, card))
+    fastest = max(fit, key=lambda card: rate(profile, card.digest))
     before = profile.chosen.get(own.version)
     rested = next((card for card in fit if card.digest == before), None)
     if rested is None and not (site.runtime and site.runtime != own.runtime):
         rested = next((card for card in fit if card.digest == own.digest), None)
     if rested is None:
         return fastest
-    return fastest if _probed(profile, fastest) > MARGIN * _probed(profile, rested) else rested
-
-
-def _probed(profile: Profile, card: VariantCard) -> float:
-    """Rows a second by the probe alone: runs refine the speed of the variant that works, and of no other."""
-    measured = profile.variants[card.digest]
-    return measured.probed_rows_per_second or measured.rows_per_second
+    return fastest if rate(profile, fastest.digest) > MARGIN * rate(profile, rested.digest) else rested
 
 
 def speed(profile: Profile, card: VariantCard) -> VariantSpeed | None:
