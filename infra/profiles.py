@@ -29,6 +29,7 @@ LEAST_SPREAD = 0.1  # of the mean
 ENOUGH_SECONDS = 0.25  # that threads computed, or a link was busy
 LEAST_OBJECT = 64 << 10  # mean bytes of an object; the time of smaller ones is all latency
 BUSY = 0.8  # of a stage's time, all streams together: then nobody waited for anything else
+WAITED = 0.05  # of it, for shards that their origins were still sending
 
 
 def observe(known: Measured, at: float, **values: float) -> Measured:
@@ -143,6 +144,8 @@ def _link_rate(receipt: Receipt, stage: str, latency: float) -> float | None:
     if span is None or "escalate" in receipt.seconds:  # which reads and writes beside the stages
         return None
     seconds = span.end - span.start
+    if inward and receipt.seconds.get("wait", 0.0) > WAITED * busy:
+        return None
     if crossed < LEAST_OBJECT * objects or crossed < 0.9 * all_bytes or busy < BUSY * seconds:
         return None
     working = seconds * (1 - objects * latency / busy)

@@ -53,7 +53,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
     """
     store = storage.open_store(bucket)
     order = read_order(order_key, bucket)
-    started = time.time()
+    started, waited = time.time(), store.waited_seconds
     there = store.present([keys.result(shard.result) for shard in order.shards])
     known = [shard for shard in order.shards if keys.result(shard.result) in there]
     missing = [shard for shard in order.shards if keys.result(shard.result) not in there]
@@ -103,7 +103,8 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
             compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
-    receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
+    waited = store.waited_seconds - waited
+    receipt = _receipt(order, started, begun, waited, model_bytes, len(missing), done)
     store.put(keys.run(order.run_id, "receipts", f"{order.order_id}.json"), receipt.model_dump_json(indent=1).encode())
     return receipt
 
@@ -123,10 +124,16 @@ def cut_blocks(shards: Sequence[OrderedShard], threads: int) -> list[Sequence[Or
 
 
 def _receipt(
-    order: WorkOrder, started: float, begun: float, model_bytes: int, computed: int, done: Sequence[engine.BlockDone]
+    order: WorkOrder,
+    started: float,
+    begun: float,
+    waited: float,
+    model_bytes: int,
+    computed: int,
+    done: Sequence[engine.BlockDone],
 ) -> Receipt:
     """Add up what the blocks did."""
-    seconds: dict[str, float] = {"look up": begun - started}
+    seconds: dict[str, float] = {"look up": begun - started, "wait": waited}
     edges: dict[str, tuple[float, float]] = {}
     for clock in (clock for block in done for clock in block.times if clock.end):
         seconds[clock.name] = seconds.get(clock.name, 0.0) + clock.busy

@@ -157,6 +157,7 @@ def test_shards_that_came_over_a_busy_link_refine_its_rate():
         {"seconds": {"fetch": 2.0, "infer": 5.0}},  # the link waited for the runtime
         {"wan_in": 50_000, "bytes_in": 50_000},  # small objects
         {"seconds": {"fetch": 5.0, "infer": 2.0, "escalate": 1.0}},  # known results were read as well
+        {"seconds": {"fetch": 5.0, "infer": 2.0, "wait": 1.0}},  # their origin was still sending them
         {"wan_in": 10_000_000, "model_bytes": 9_900_000},  # that was the variant
     ],
 )
