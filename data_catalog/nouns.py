@@ -407,7 +407,7 @@ class VariantSpeed(Noun):
     batch: int
     startup_seconds: float
     runtime: str = ""  # that it was measured with
-    probed_rows_per_second: float = 0.0  # by the probe alone, which compares variants; 0: as above
+    probed_rows_per_second: float = 0.0  # as the probe measured it, runs refine the above; 0: the same
     spreads: dict[str, Spread] = Field(default_factory=dict)  # by field
 
 

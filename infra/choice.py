@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
+from infra.profiles import rate
 from infra.runtimes import RUNTIMES, format_of
 
 if TYPE_CHECKING:
@@ -135,16 +136,10 @@ def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: 
         rested = rested or next((card for card in fit if card.digest == own.digest), None)
         alike = [card for card in fit if rested is None or _net(card) == _net(rested)]
         fit = alike or fit
-    fastest = max(fit, key=lambda card: _probed(profile, card))
+    fastest = max(fit, key=lambda card: rate(profile, card.digest))
     if rested is None:
         return fastest
-    return fastest if _probed(profile, fastest) > MARGIN * _probed(profile, rested) else rested
-
-
-def _probed(profile: Profile, card: VariantCard) -> float:
-    """Rows a second by the probe alone: runs refine the speed of the variant that works, and of no other."""
-    measured = profile.variants[card.digest]
-    return measured.probed_rows_per_second or measured.rows_per_second
+    return fastest if rate(profile, fastest.digest) > MARGIN * rate(profile, rested.digest) else rested
 
 
 def _net(card: VariantCard) -> str:

@@ -42,6 +42,7 @@ class SiteStore(Store):
         self._lock = threading.Lock()
         self._arrived = time.monotonic()  # when the last shard that was waited for came
         self.received = self.sent = 0  # bytes of contents that crossed the link
+        self.waited_seconds = 0.0
 
     def stay(self, keys: Iterable[str]) -> None:
         """Let these objects lie on the premises from now on, whatever the store has of them."""
@@ -93,6 +94,7 @@ class SiteStore(Store):
             return self._read_here(key) if self._here(key) else self._came(self.beyond.get(key))
         begun, pause = time.monotonic(), FIRST_PAUSE
         while True:
+            asked = time.monotonic()
             try:
                 data = self._read_here(key) if self._here(key) else self._came(self.beyond.get(key))
             except ObjectMissing:
@@ -102,6 +104,8 @@ class SiteStore(Store):
                 pause = min(LONGEST_PAUSE, 1.5 * pause)
             else:
                 self._arrived = time.monotonic()
+                with self._lock:
+                    self.waited_seconds += asked - begun
                 return data
 
     def get_start(self, key: str, size: int) -> bytes:

@@ -14,6 +14,7 @@ from data_catalog.errors import CorruptObject
 from infra import rendezvous
 from infra.codec_trials import ESCALATION_CODEC
 from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
+from infra.profiles import rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ def place_site(site: Site, profile: Profile, variants: Iterable[tuple[VariantCar
 def _place_variant(site: Site, profile: Profile, card: VariantCard, cascade: Cascade) -> PlaceVariant:
     speed = profile.variants[card.digest]
     return PlaceVariant(
-        name=card.digest, seconds_per_row=1 / speed.rows_per_second, startup_seconds=speed.startup_seconds,
+        name=card.digest, seconds_per_row=1 / rate(profile, card.digest), startup_seconds=speed.startup_seconds,
         escalation=cascade.escalation, bytes=card.bytes, memory_bytes=card.bytes,
         accuracy=cascade.validation_accuracy if site.tier == "edge" else cascade.validation_cloud_accuracy,
     )  # fmt: skip

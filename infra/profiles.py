@@ -11,6 +11,7 @@ cores were not taken by other sites of the same run (the plan reckons with that 
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 from data_catalog.nouns import Profile, Spread, VariantSpeed
@@ -28,6 +29,7 @@ LEAST_SPREAD = 0.1  # of the mean
 ENOUGH_SECONDS = 0.25  # that threads computed, or a link was busy
 LEAST_OBJECT = 64 << 10  # mean bytes of an object; the time of smaller ones is all latency
 BUSY = 0.8  # of a stage's time, all streams together: then nobody waited for anything else
+WAITED = 0.05  # of it, for shards that their origins were still sending
 
 
 def observe(known: Measured, at: float, **values: float) -> Measured:
@@ -57,6 +59,21 @@ def _weighed(mean: float, spread: Spread, value: float, at: float) -> tuple[floa
     step = weight * off
     variance = (1 - weight) * (spread.variance + off * step)
     return mean + step, Spread(variance=variance, count=spread.count + 1, at=at)
+
+
+def rate(profile: Profile, digest: str) -> float:
+    """Rows a second of one thread with a variant, as a plan should reckon with it.
+
+    Runs refine the speed of the variant that works. A machine that is slower than its probe said is so with every variant,
+    so one that has not worked yet is as fast as its probe said times what that was wrong by for the others.
+    """
+    speed = profile.variants[digest]
+    wrong = [
+        each.rows_per_second / each.probed_rows_per_second
+        for each in profile.variants.values()
+        if each.probed_rows_per_second and "rows_per_second" in each.spreads
+    ]
+    return speed.rows_per_second * (1.0 if "rows_per_second" in speed.spreads or not wrong else median(wrong))
 
 
 def refine(profile: Profile, receipts: Iterable[Receipt], beside: Iterable[Receipt]) -> Profile:
@@ -127,6 +144,8 @@ def _link_rate(receipt: Receipt, stage: str, latency: float) -> float | None:
     if span is None or "escalate" in receipt.seconds:  # which reads and writes beside the stages
         return None
     seconds = span.end - span.start
+    if inward and receipt.seconds.get("wait", 0.0) > WAITED * busy:
+        return None
     if crossed < LEAST_OBJECT * objects or crossed < 0.9 * all_bytes or busy < BUSY * seconds:
         return None
     working = seconds * (1 - objects * latency / busy)

@@ -61,6 +61,8 @@ _stand_ins: dict[str, Store] = {}  # by bucket
 class Store:
     """The objects of one bucket, by key."""
 
+    waited_seconds = 0.0  # that reads waited for objects which others were still sending; see `infra/premises.py`
+
     def __init__(self, bucket: str) -> None:
         """Use the bucket; credentials and endpoint come from the `AWS_*` variables."""
         self.bucket = bucket

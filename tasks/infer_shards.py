@@ -68,7 +68,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
 
 def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | None, oversight: Oversight) -> Receipt:
-    started = time.time()
+    started, waited = time.time(), store.waited_seconds
     there = store.present([keys.result(shard.result) for shard in order.shards])
     known = [shard for shard in order.shards if keys.result(shard.result) in there]
     missing = [shard for shard in order.shards if keys.result(shard.result) not in there]
@@ -125,7 +125,8 @@ def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | 
             compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
-    return _receipt(order, started, begun, model_bytes, len(missing) - len(withdrawn), done)
+    waited = store.waited_seconds - waited
+    return _receipt(order, started, begun, waited, model_bytes, len(missing) - len(withdrawn), done)
 
 
 def cut_blocks(shards: Sequence[OrderedShard], threads: int) -> list[Sequence[OrderedShard]]:
@@ -143,12 +144,18 @@ def cut_blocks(shards: Sequence[OrderedShard], threads: int) -> list[Sequence[Or
 
 
 def _receipt(
-    order: WorkOrder, started: float, begun: float, model_bytes: int, computed: int, done: Sequence[engine.BlockDone]
+    order: WorkOrder,
+    started: float,
+    begun: float,
+    waited: float,
+    model_bytes: int,
+    computed: int,
+    done: Sequence[engine.BlockDone],
 ) -> Receipt:
     """Add up what the blocks did."""
     withdrawn = {result for block in done for result in block.withdrawn}
     answered = [shard for shard in order.shards if shard.result not in withdrawn]
-    seconds: dict[str, float] = {"look up": begun - started}
+    seconds: dict[str, float] = {"look up": begun - started, "wait": waited}
     edges: dict[str, tuple[float, float]] = {}
     for clock in (clock for block in done for clock in block.times if clock.end):
         seconds[clock.name] = seconds.get(clock.name, 0.0) + clock.busy

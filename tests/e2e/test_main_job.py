@@ -197,6 +197,8 @@ def test_the_profiles_of_the_sites_are_shown(quick_run, up_home, tmp_path):
     assert {site["name"] for site in quick_run["sites"]} <= {profile["site"] for profile in found}
     for profile in found:
         assert {"up_bytes_per_second", "latency_seconds", "dispatch_seconds"} <= set(profile["spreads"])
+    speeds = [speed for profile in found for speed in profile["variants"].values()]
+    assert any("startup_seconds" in speed["spreads"] for speed in speeds)  # by the receipts of the run
     assert picture.read_text().startswith("<svg")
     shown = up_home.call("site", "profiles").stdout
     assert "up, Mbit/s" in shown

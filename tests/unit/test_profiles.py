@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog.nouns import Profile, Receipt, Site, Span, VariantSpeed
-from infra import choice, profiles, sites
+from infra import profiles, sites
 from infra.profiles import CLIP, LEAST_SPREAD, WEIGHT, observe, refine
 from infra.report import profile_chart
 from tasks import probe_site
@@ -157,6 +157,7 @@ def test_shards_that_came_over_a_busy_link_refine_its_rate():
         {"seconds": {"fetch": 2.0, "infer": 5.0}},  # the link waited for the runtime
         {"wan_in": 50_000, "bytes_in": 50_000},  # small objects
         {"seconds": {"fetch": 5.0, "infer": 2.0, "escalate": 1.0}},  # known results were read as well
+        {"seconds": {"fetch": 5.0, "infer": 2.0, "wait": 1.0}},  # their origin was still sending them
         {"wan_in": 10_000_000, "model_bytes": 9_900_000},  # that was the variant
     ],
 )
@@ -164,12 +165,16 @@ def test_where_the_link_was_not_what_all_waited_for_nothing_is_learnt_of_it(more
     assert learnt(profile(), fetching(**more)).down_bytes_per_second == 2e6
 
 
-def test_the_choice_of_a_variant_compares_what_the_probe_measured():
-    """A run measures the one variant that works; compared with the others' probes, that would make it look slow."""
-    known = profile(variants={"v": speed(probed_rows_per_second=1000)})
+def test_a_variant_that_has_not_worked_yet_is_slower_by_as_much_as_the_others_were():
+    """A run measures the variant that works; compared with the bare probe of another it would look slow."""
+    known = profile(
+        variants={"v": speed(1000, probed_rows_per_second=1000), "w": speed(1100, probed_rows_per_second=1100)}
+    )
+    assert (profiles.rate(known, "v"), profiles.rate(known, "w")) == (1000, 1100)
     worn = learnt(learnt(known, receipt()), receipt())
-    assert worn.variants["v"].rows_per_second < 700
-    assert choice._probed(worn, type("Card", (), {"digest": "v"})) == 1000
+    assert profiles.rate(worn, "v") == worn.variants["v"].rows_per_second < 700
+    assert profiles.rate(worn, "w") == pytest.approx(1.1 * profiles.rate(worn, "v"))
+    assert profiles.rate(learnt(worn, receipt(variant="w")), "w") == (1100 + 500) / 2
 
 
 # --- the probe --------------------------------------------------------------------------------------------------
