@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -44,6 +44,9 @@ tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@
+
+deploy: setup                ## after `make up`: the flows as deployments that the UI and schedules start
+	@$(BIN)/cloudedge deploy
 
 clean:                       ## stop what runs; remove the environment and everything that was made
 	@test ! -x $(BIN)/cloudedge || $(BIN)/cloudedge down
