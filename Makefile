@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -40,6 +41,9 @@ bench-fuzz: setup            ## thousands of malformed inputs, none of which may
 bench-federation: setup      ## training at skewed sites against training in one place
 	$(BIN)/python -m benchmarks.federation
 
+bench-dispatch: setup        ## seconds from handing over an order to its first line, by way of dispatch
+	$(BIN)/python -m benchmarks.dispatch
+
 tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-tflite (needs a Python 3.11)
 	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-tflite
 	@$(BIN)/uv pip install --quiet --python .venv-tflite/bin/python --require-hashes -r requirements/tflite.txt
@@ -47,6 +51,9 @@ tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@
+
+deploy: setup                ## after `make up`: the flows as deployments that the UI and schedules start
+	@$(BIN)/cloudedge deploy
 
 clean:                       ## stop what runs; remove the environment and everything that was made
 	@test ! -x $(BIN)/cloudedge || $(BIN)/cloudedge down
