@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudedge import terminal
 from data_catalog.catalog import Catalog
-from data_catalog.errors import BadInput, StackError, StoreFull
+from data_catalog.errors import BadInput, StackError, StoreFull, UnknownName
 from infra import ration, settings
 from infra.demands import read_demands
 from infra.security import policy
@@ -47,7 +47,12 @@ def run(
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
     batch = entries.dataset(dataset, "--dataset")
-    policy.authorise("run", batch, entries.sites(sites, batch, "--site"))
+    try:
+        policy.authorise("run", batch, entries.sites(sites, batch, "--site"))
+    except UnknownName:
+        if not found.bucket and not servers.read_state(found.home):
+            raise
+        # a site that joined is known to the store alone: the flow asks it
     with stack_for(found, _load_flow):
         from flows.collaborate import collaborate
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_catalog.errors import StoreError
 from data_catalog.orders import Compressed, CompressOrder, Prepared, PrepareOrder, ProbeOrder
-from infra import agent, settings
+from infra import agent, membership, settings
+from infra.backlog import BacklogStore
 from infra.premises import SiteStore
 from infra.security import pairs
 from infra.stack import servers
@@ -36,11 +37,14 @@ def work(site: str) -> None:
         SettingError: no store is set, and none runs in this home.
     """
     found = settings.read_settings()
-    if not found.bucket and (state := servers.read_state(found.home)):
+    member = membership.read_membership(found.home, site)
+    if not member and not found.bucket and (state := servers.read_state(found.home)):
         settings.export(servers.variables(state, found))
         found = settings.read_settings()
-    beyond = open_store(found.required_bucket())  # the one place to swap: whatever has the methods of a store
-    store = SiteStore(beyond, found.home / "sites" / site / "premises")
+    # a site that joined has no credentials: it has what its signed orders let it touch
+    beyond = membership.MemberStore(found.home, member) if member else open_store(found.required_bucket())
+    waiting = BacklogStore(beyond, found.home / "sites" / site / "backlog")
+    store = SiteStore(waiting, found.home / "sites" / site / "premises")
     stand_in(store)
     with suppress(StoreError):  # the link is down: another start will do
         pairs.public_key(store, found.home, site)  # others encrypt restricted shards for it, and must not make its pair

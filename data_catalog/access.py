@@ -21,7 +21,8 @@ class Access(Noun):
     expiration: str  # of every write's policy, ISO 8601
     most_bytes: int = Field(ge=0)  # of an object that is written
     writes: dict[str, str]  # by key: the signature of its policy
-    outbox: str = ""  # folder of those of `writes` that take objects whose names are not known before
+    outbox: str = ""  # folder of those of `writes` that take objects whose names are not known before, and
+    delivers: tuple[str, ...] = ()  # how the names of these may begin
 
 
 class Parcels(Noun):
@@ -40,6 +41,16 @@ class Envelope(Noun):
     not_before: float  # when it was signed
     not_after: float
     body: dict[str, Any]  # the order, or the mailbox
+    access: Access
+    does: str = ""  # of an order: its kind, as its letter says, and
+    answer: str = ""  # the key of its answer
+
+
+class Membership(Noun):
+    """What a machine keeps of being a site: whom it obeys, and how it reaches its mailbox."""
+
+    site: Name
+    coordinator: str  # its public signing key, Base64
     access: Access
 
 
@@ -91,5 +102,4 @@ class JoinedSite(Noun):
     cores: int
     memory_bytes: int
     pair: str  # id of its public key
-    draining: bool = False  # gets no new work
     renewed: float  # when its access to the mailbox was signed last

@@ -17,7 +17,7 @@ from data_catalog.errors import CatalogError, UnknownName
 from data_catalog.nouns import CompressionRecipe, Dataset, Model, Noun, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 CLOUD = "cloud"  # the site that joins a run that names none
 BUILT_IN = Path(__file__).parent
@@ -27,8 +27,12 @@ Entry = TypeVar("Entry", bound=Noun)
 class Catalog:
     """The datasets, models and sites found in a list of folders, the first of which wins."""
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, folders: Sequence[Path] = (), joined: Mapping[str, Site] | None = None) -> None:
         """Look in `folders` first, then in the built-in catalog.
+
+        Args:
+            folders: with `datasets`, `models`, `recipes` and `sites`.
+            joined: sites by name whose machines joined; they win over a file.
 
         Raises:
             CatalogError: if one of `folders` does not exist.
@@ -37,6 +41,7 @@ class Catalog:
             if not folder.is_dir():
                 raise CatalogError(f"the catalog folder {folder} does not exist; create it or correct the path")
         self.folders = (*folders, BUILT_IN)
+        self.joined = dict(joined or {})
 
     def _files(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
@@ -73,19 +78,24 @@ class Catalog:
 
     def site(self, name: str, where: str = "") -> Site:
         """The site of that name; raises as `dataset` does."""
-        return self._load("sites", Site, name, where)
+        return self.joined.get(name) or self._load("sites", Site, name, where)
 
     def sites(self, names: Sequence[str], dataset: Dataset, where: str = "") -> list[Site]:
         """The sites of those names, each once; of no names: where the dataset is born, and the cloud.
 
-        Raises as `dataset` does.
+        Raises as `dataset` does, and CatalogError if one of them is draining.
         """
         chosen = names or [*(source.site for source in dataset.sources), CLOUD]
-        return [self.site(name, where) for name in dict.fromkeys(chosen)]
+        sites = [self.site(name, where) for name in dict.fromkeys(chosen)]
+        if leaving := next((site.name for site in sites if site.draining), ""):
+            raise CatalogError(
+                f"site {leaving} is draining and gets no new work; leave it out, or `cloudedge site drain {leaving} --undo`"
+            )
+        return sites
 
     def names(self, kind: str) -> list[str]:
         """The names of all `datasets`, `models`, `recipes` or `sites`."""
-        return sorted(self._files(kind))
+        return sorted({*self._files(kind), *(self.joined if kind == "sites" else ())})
 
 
 def read_entry(path: Path, noun: type[Entry]) -> Entry:

@@ -219,6 +219,7 @@ class Site(Noun):
     # How it gets its orders: called in this process; by a process of its own that polls a mailbox in the store
     # (`cloudedge site work`); by a Prefect worker of its own work pool.
     dispatch: Literal["embedded", "mailbox", "worker"] = "embedded"
+    draining: bool = False  # gets no new work: a run that needs it is refused
     group: Name = ""  # sites that get the same variant of a model, see `infra/model_registry.py`; default: the tier
     region: Name | Literal[""] = ""  # where it stands, as rules of the access policy name it
 

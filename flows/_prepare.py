@@ -12,6 +12,7 @@ from data_catalog.catalog import Catalog
 from data_catalog.nouns import Dataset, Model, Profile, Site, Tier, VariantCard
 from flows import _dispatching as dispatching
 from infra import choice
+from infra.enrolment import joined_sites
 from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
@@ -65,7 +66,7 @@ def entries_of(settings: Settings, dataset: str, model: str, sites: tuple[str, .
         UnknownName: there is none.
         AccessDenied: the policy does not let this user answer the dataset at those sites.
     """
-    catalog = Catalog(settings.catalog_folders)
+    catalog = Catalog(settings.catalog_folders, joined_sites(open_store(settings.required_bucket()), settings.home))
     batch, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
     where = catalog.sites(sites, batch, "parameter `sites`")
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import CloudEdgeError, ObjectMissing, StoreError, StoreFull, StoreUnreachable
+from data_catalog.errors import CloudEdgeError, ObjectMissing, OrderRefused, StoreError, StoreFull, StoreUnreachable
 from data_catalog.orders import Answered, Failure, Letter, Presence
 from infra import keys, mailbox, sites
 from infra.engine import failed
@@ -58,7 +58,7 @@ def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str]
                 try:
                     if look(site, store, kinds, settled, failures, doing, say):
                         pause = QUICKEST
-                except StoreError as error:
+                except (StoreError, OrderRefused) as error:
                     say(f"{error}; trying again")
                     pause = SLOWEST
                 time.sleep(pause)

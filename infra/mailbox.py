@@ -15,6 +15,7 @@ from data_catalog import errors
 from data_catalog.errors import CloudEdgeError, SiteFailed
 from data_catalog.orders import Answered, Letter, Mailbox, Presence
 from infra import coordination, keys
+from infra.security import letters
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _writing = threading.Lock()  # letters of one run to one site are posted side by
 
 
 def read(store: Store, site: str) -> tuple[Letter, ...]:
-    """The letters to a site, oldest first.
+    """The letters to a site, oldest first, as the site reads them.
 
     Raises:
         CorruptObject: the object is no mailbox.
@@ -39,21 +40,21 @@ def read(store: Store, site: str) -> tuple[Letter, ...]:
 def post(store: Store, site: str, letter: Letter) -> None:
     """Put a letter into the mailbox if it is not there, and take those out that nobody waits for any more."""
     with _writing:
-        there = read(store, site)
+        there = letters.read_mailbox(store, site).letters
         if letter in there:
             return
         now = time.time()
-        letters = (*(old for old in there if old.deadline > now and old.order_id != letter.order_id), letter)
-        store.put(keys.mailbox(site), Mailbox(letters=letters).model_dump_json().encode())
+        left = (*(old for old in there if old.deadline > now and old.order_id != letter.order_id), letter)
+        letters.write_mailbox(store, site, Mailbox(letters=left))
 
 
 def remove(store: Store, site: str, order_id: str) -> None:
     """Take a letter out of the mailbox."""
     with _writing:
-        there = read(store, site)
+        there = letters.read_mailbox(store, site).letters
         left = tuple(letter for letter in there if letter.order_id != order_id)
         if left != there:
-            store.put(keys.mailbox(site), Mailbox(letters=left).model_dump_json().encode())
+            letters.write_mailbox(store, site, Mailbox(letters=left))
 
 
 def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, name: str, seconds: float) -> Answered:
@@ -79,9 +80,11 @@ def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, nam
         store.put(key, order.model_dump_json(exclude_defaults=True).encode())
     answer = keys.run(run_id, "answers", f"{name}.json")
     letter = Letter(order_id=f"{run_id}/{name}", kind=kind, key=key, answer=answer, deadline=time.time() + seconds)
+    letter = letters.sign_letter(store, site, letter)
     post(store, site, letter)
     try:
         answered = wait(store, site, letter)
+        letters.receive(store, site, letter)
     finally:
         remove(store, site, letter.order_id)
     if answered.failure:

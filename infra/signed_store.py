@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from data_catalog.access import Access
 
 WORTH_ANOTHER = {408, 429, 500, 502, 503, 504}  # answers after which the same request may succeed
-MOST_GRANTS = 64  # the newest ones are looked at
 
 
 class SignedStore(Store):
@@ -54,11 +53,16 @@ class SignedStore(Store):
         """Travel to the site's own Dask workers with what it may touch."""
         return (SignedStore, tuple(self._grants))
 
-    def allow(self, access: Access) -> None:
-        """Use this access too, from now on; what has expired is forgotten."""
+    def allow(self, access: Access, instead: Access | None = None) -> None:
+        """Use this access too, or instead of another one; what has expired is forgotten."""
         with self._lock:
-            living = [grant for grant in self._grants if grant.until > time.time()]
-            self._grants = sorted([*living, access], key=lambda grant: grant.until)[-MOST_GRANTS:]
+            living = [grant for grant in self._grants if grant.until > time.time() and grant is not instead]
+            self._grants = sorted([*living, access], key=lambda grant: grant.until)
+
+    def forget(self, access: Access) -> None:
+        """Do not use this access any more."""
+        with self._lock:
+            self._grants = [grant for grant in self._grants if grant is not access]
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -75,7 +79,7 @@ class SignedStore(Store):
     def _read(self, key: str, first: int, most: int) -> transfer.Piece:
         access = self._reading(key)
         if access is None:
-            raise StoreRefused(f"{key} is not among the objects that this site's orders let it read")
+            raise ObjectMissing(f"{key} is not there for this site: none of its orders names it")
         url = read_url(access, key)
         chunks: list[bytes] = []
         have, failures, version = 0, 0, ""
@@ -131,25 +135,31 @@ class SignedStore(Store):
                 return
 
     def _place(self, key: str) -> tuple[Access, str]:
-        """Whose signature writes the object, and under which key: its own, or a slot of the newest outbox."""
+        """Whose signature writes the object, and under which key: its own, or a slot of an outbox that may hold it."""
         with self._lock:
             for access in reversed(self._grants):
                 if key in access.writes:
                     return access, key
             for access in reversed(self._grants):
-                if not access.outbox:
+                if not (access.outbox and key.startswith(access.delivers)):
                     continue
                 taken = self._parcels.setdefault(access.outbox, {})
                 free = (slot for slot in slots(access) if slot not in taken.values())
                 if slot := taken.get(key) or next(free, ""):
-                    taken[key] = slot
+                    if key not in taken:
+                        taken[key] = slot
+                        self._slot_taken(access.outbox)
                     return access, slot
         raise StoreRefused(f"{key} is not among the objects that this site's orders let it write")
 
     def close_outbox(self, outbox: str) -> None:
         """Say what lies in an order's outbox, when all of it does; nothing if it is empty."""
-        if sent := self._parcels.pop(outbox, {}):
+        if sent := self._parcels.get(outbox, {}):
             self.put(names.parcels(outbox), Parcels(sent=sent).model_dump_json().encode())
+            del self._parcels[outbox]
+
+    def _slot_taken(self, outbox: str) -> None:
+        """For those who have to know after a kill what is in which slot."""
 
     def exists(self, key: str) -> bool:
         """Whether the object is there, and may be read."""

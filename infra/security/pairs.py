@@ -91,14 +91,24 @@ def published(store: Store, site: str) -> RSAPublicKey | None:
     Raises:
         CorruptObject: the object is no RSA key of enough bits.
     """
+    name = keys.public_key(site)
+    try:
+        return read_public(store.get(name), name)
+    except ObjectMissing:
+        return None
+
+
+def read_public(pem: bytes, name: str) -> RSAPublicKey:
+    """A site's public key.
+
+    Raises:
+        CorruptObject: it is no RSA key of enough bits.
+    """
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    name = keys.public_key(site)
     try:
-        key = load_pem_public_key(store.get(name))
-    except ObjectMissing:
-        return None
+        key = load_pem_public_key(pem)
     except ValueError as error:
         raise CorruptObject(f"{name} is no public key; delete that object and run again") from error
     if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS:

@@ -44,8 +44,15 @@ class Signer:
 
 
 def sign_access(
-    signer: Signer, reads: Iterable[str], writes: Iterable[str], now: float, seconds: int, most_bytes: int, outbox: str = ""
-) -> Access:  # fmt: skip
+    signer: Signer,
+    reads: Iterable[str],
+    writes: Iterable[str],
+    now: float,
+    seconds: int,
+    most_bytes: int,
+    outbox: str = "",
+    delivers: Iterable[str] = (),
+) -> Access:
     """Access to these objects.
 
     Args:
@@ -55,7 +62,8 @@ def sign_access(
         now: seconds since 1970.
         seconds: how long; at most `LONGEST_SECONDS`.
         most_bytes: of an object that is written.
-        outbox: the folder of those of `writes` that are for objects whose names are not known.
+        outbox: the folder of those of `writes` that are for objects whose names are not known, and
+        delivers: how their names may begin.
     """
     moment = datetime.fromtimestamp(int(now), UTC)
     seconds = min(seconds, LONGEST_SECONDS)
@@ -85,6 +93,7 @@ def sign_access(
         most_bytes=most_bytes,
         writes={},
         outbox=outbox,
+        delivers=tuple(sorted(delivers)),
     )
 
     def of_read(key: str) -> str:

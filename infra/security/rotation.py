@@ -117,6 +117,11 @@ def shred(store: Store, home: Path, site: str) -> int:
         raise StoreFull(
             f"{pairs.folder(home, site)} cannot be written ({error}); remove the private key there by hand"
         ) from error
+    return revoke(store, site)
+
+
+def revoke(store: Store, site: str) -> int:
+    """Take a site's wrapped data keys and its public key out of the store; returns how many data keys."""
     mine = [key_id for key_id, sites in _wrapped(store).items() if site in sites]
     for key_id in mine:
         store.delete(keys.wrapped_key(key_id, site))

@@ -75,7 +75,14 @@ def invitation_secret(private: Ed25519PrivateKey, site: str, nonce: str) -> str:
 
 
 def enclose(
-    kind: Literal["order", "mailbox"], site: str, order_id: str, body: dict[str, Any], access: Access, now: float
+    kind: Literal["order", "mailbox"],
+    site: str,
+    order_id: str,
+    body: dict[str, Any],
+    access: Access,
+    now: float,
+    does: str = "",
+    answer: str = "",
 ) -> Envelope:
     """An envelope that lives as long as its access; a new one each time."""
     return Envelope(
@@ -87,6 +94,8 @@ def enclose(
         not_after=access.until,
         body=body,
         access=access,
+        does=does,
+        answer=answer,
     )
 
 
@@ -98,7 +107,13 @@ def sign(private: Ed25519PrivateKey, envelope: Envelope) -> bytes:
 
 
 def verify(
-    data: bytes, public: str, kind: Literal["order", "mailbox"], site: str, name: str, now: float | None = None
+    data: bytes,
+    public: str,
+    kind: Literal["order", "mailbox"],
+    site: str,
+    name: str,
+    now: float | None = None,
+    expired: bool = False,
 ) -> Envelope:
     """The envelope, if it is what it claims to be.
 
@@ -109,6 +124,7 @@ def verify(
         site: who asks.
         name: of the object, for the error.
         now: seconds since 1970; None: by this machine's clock.
+        expired: take it also if its time is over: the coordinator reads what it signed once.
 
     Raises:
         OrderRefused: forged, altered, for another site, of another kind, expired or of the future; says which.
@@ -143,7 +159,7 @@ def verify(
         raise OrderRefused(f"{name} is for site {envelope.site}, not for {site}")
     if envelope.kind != kind:
         raise OrderRefused(f"{name} is signed as {envelope.kind}, not as {kind}")
-    if now > envelope.not_after + SKEW_SECONDS:
+    if now > envelope.not_after + SKEW_SECONDS and not expired:
         raise OrderRefused(
             f"{name} expired {now - envelope.not_after:.0f} s ago; the coordinator has to write it anew, or this machine's"
             " clock is wrong"
@@ -184,7 +200,7 @@ def note_done(path: Path, envelope: Envelope) -> None:
         done[envelope.nonce] = envelope.not_after
     oldest = time.time() - 2 * SKEW_SECONDS
     kept = {nonce: until for nonce, until in done.items() if until > oldest}
-    _write(path, json.dumps({"newest_mailbox": newest, "done": kept}, indent=0).encode(), 0o600).replace(path)
+    write_private(path, json.dumps({"newest_mailbox": newest, "done": kept}, indent=0).encode())
 
 
 def _done(path: Path) -> tuple[dict[str, float], float]:
@@ -198,13 +214,22 @@ def _done(path: Path) -> tuple[dict[str, float], float]:
         raise KeyMissing(f"{path}, the list of orders done, cannot be read; restore it, or join again") from error
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file for its owner alone, in place of what is there; whole or not at all.
+
+    Raises:
+        StoreFull: it cannot be written.
+    """
+    _write(path, data).replace(path)
+
+
 def write_once(path: Path, data: bytes) -> None:
     """Write a file for its owner alone, unless there is one; whole or not at all.
 
     Raises:
         StoreFull: it cannot be written.
     """
-    unfinished = _write(path, data, 0o600)
+    unfinished = _write(path, data)
     try:
         os.link(unfinished, path)
     except FileExistsError:
@@ -215,13 +240,12 @@ def write_once(path: Path, data: bytes) -> None:
         unfinished.unlink()
 
 
-def _write(path: Path, data: bytes, mode: int) -> Path:
+def _write(path: Path, data: bytes) -> Path:
     """A durable file beside `path`, to be put into its place."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

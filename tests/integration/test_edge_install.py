@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from data_catalog.nouns import WorkOrder
-from infra import keys
+from data_catalog.nouns import Site, WorkOrder
+from infra import enrolment, keys
 from tests.homes import BIN, environment
 
 pytestmark = pytest.mark.integration
@@ -77,3 +78,18 @@ def test_the_command_is_there_and_says_what_training_needs(edge_python, up_varia
     assert run.returncode == 2, run.stderr
     assert "pip install 'cloudedge[" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_machine_with_the_plain_install_joins_as_a_site(edge_python, up_home, up_store, tmp_path):
+    """And needs neither credentials nor TensorFlow for it; systemd's own judge finds nothing wrong with the unit."""
+    token = enrolment.invite(up_store, up_home.path, Site(name="plain", tier="edge"), 3600)
+    command = [str(edge_python.with_name("cloudedge")), "site", "join", token, "--no-start", "--wait", "0"]
+    done = subprocess.run(command, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "plain waits to be admitted" in done.stdout
+    assert enrolment.admit_waiting(up_store, up_home.path) == ["plain"]
+    enrolment.remove(up_store, up_home.path, "plain")
+    unit = tmp_path / "sites" / "plain" / "cloudedge-site-plain.service"
+    if judge := shutil.which("systemd-analyze"):
+        said = subprocess.run([judge, "verify", "--recursive-errors=no", str(unit)], capture_output=True, text=True)
+        assert "cloudedge-site-plain" not in said.stderr, said.stderr

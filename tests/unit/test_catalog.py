@@ -7,6 +7,7 @@ import yaml
 
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, CatalogError, CloudEdgeError, UnknownName
+from data_catalog.nouns import Site
 
 pytestmark = pytest.mark.unit
 
@@ -159,3 +160,15 @@ def test_every_error_of_ours_is_bad_input_or_not_by_its_exit_code():
     for kind in family(CloudEdgeError):
         assert kind.exit_code == (2 if issubclass(kind, BadInput) else 1)
         assert kind.__doc__
+
+
+def test_a_site_that_joined_wins_over_a_file_and_one_that_drains_is_refused():
+    joined = Site(name="edge-1", tier="edge", threads=7, dispatch="mailbox")
+    born = Catalog().dataset("mnist-5k")
+    catalog = Catalog((), {"edge-1": joined, "ward-1": joined.model_copy(update={"name": "ward-1"})})
+    assert catalog.site("edge-1").threads == 7
+    assert {"ward-1", "edge-1", "edge-2", "cloud"} <= {*catalog.names("sites")}
+    assert joined in catalog.sites((), born)
+    leaving = Catalog((), {"edge-1": joined.model_copy(update={"draining": True})})
+    assert "cloudedge site drain edge-1 --undo" in message_of(CatalogError, leaving.sites, (), born)
+    assert [site.name for site in leaving.sites(["edge-2", "cloud"], born)] == ["edge-2", "cloud"]

@@ -1,0 +1,195 @@
+"""A machine joins by a token, works without credentials, and whoever steals it gets nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from data_catalog.nouns import WorkOrder
+from infra import enrolment, keys, membership
+from infra.security import letters, presigning
+from infra.stack import servers
+from tests.homes import MANY_SHARDS, environment, wait_for
+
+pytestmark = pytest.mark.e2e
+
+NAME = "ward-9"
+BORN = MANY_SHARDS.replace("site: edge-1", f"site: {NAME}").replace("shard_rows: 40", "shard_rows: 500")
+
+
+def command(home, *arguments):
+    """The command on a machine that has nothing but its home."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cloudedge", *arguments], cwd="/", text=True, env=environment(home),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@contextmanager
+def at_work(home):
+    process = command(home, "site", "work", NAME)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def machine(up_home, quick_run, tmp_path_factory):
+    """The home of a machine that joined."""
+    home = tmp_path_factory.mktemp("machine")
+    invited = up_home.call("site", "invite", NAME)
+    joining = command(home, "site", "join", invited.stdout.strip(), "--no-start")
+    wait_for("the registration", lambda: "joined" in up_home.call("site", "list").stdout)
+    out, err = joining.communicate(timeout=120)
+    assert joining.returncode == 0, err
+    assert f"{NAME} is admitted" in out
+    unit = (home / "sites" / NAME / f"cloudedge-site-{NAME}.service").read_text()
+    assert f'Environment="CLOUDEDGE_HOME={home}"' in unit
+    assert f"site work {NAME}" in unit
+    yield home
+    assert "is removed" in up_home.call("site", "remove", NAME).stdout
+
+
+@pytest.fixture(scope="module")
+def born(tmp_path_factory):
+    """A catalog with two datasets that are in part born at that machine; one is restricted."""
+    folder = tmp_path_factory.mktemp("born")
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "born.yaml").write_text(BORN)
+    sealed = BORN.replace("modulo: 2", "modulo: 20").replace("shard_rows: 500", "shard_rows: 100")
+    (folder / "datasets" / "sealed.yaml").write_text(sealed + "sensitivity: restricted\n")
+    return folder
+
+
+def ran(up_home, machine, born, dataset):
+    """The report of a run in which that machine took part."""
+    with at_work(machine) as process:
+        run = up_home.start("run", "--json", "--dataset", dataset, "--model", "quick", "--catalog", str(born))
+        out, err = run.communicate(timeout=400)
+        assert run.returncode == 0, err + (process.stderr.read() if process.poll() is not None else "")
+        assert process.poll() is None
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def report(up_home, machine, born):
+    return ran(up_home, machine, born, "born")
+
+
+def test_a_run_with_a_site_that_has_no_credentials(report, up_store):
+    assert (report["status"], report["rows_out"], report["missing_rows"], report["duplicate_rows"]) == (
+        "complete",
+        5000,
+        0,
+        0,
+    )
+    line = next(line for line in report["sites"] if line["name"] == NAME)
+    assert line["rows"] == 2500
+    assert line["computed_results"] == line["shards"]
+    assert report["escalated_rows"] > 0
+    assert up_store.keys(f"sites/{NAME}/outbox") == []  # all of it is where it belongs
+
+
+def test_restricted_data_of_a_site_that_has_no_credentials(report, up_home, machine, born, up_store):
+    """Its data keys are made there and wrapped to it and to the cloud; its records leave it sealed."""
+    before = {*up_store.keys("escalations")}
+    said = ran(up_home, machine, born, "sealed")
+    assert (said["status"], said["rows_out"], said["missing_rows"]) == ("complete", 500, 0)
+    assert said["escalated_rows"] > 0
+    packed = {*up_store.keys("escalations")} - before
+    assert packed
+    assert all(keys.is_encrypted(key) for key in packed)
+    holders = [key.rpartition("/")[2] for key in up_store.keys(keys.DATA_KEYS)]
+    assert {f"{NAME}.json", "cloud.json"} <= {*holders}
+    kept = [path.name for path in (machine / "sites" / NAME / "premises").rglob("*.arrow.*") if "sealed" in path.parts]
+    assert kept
+    assert all(keys.is_encrypted(name) for name in kept)
+
+
+def test_it_is_listed(report, up_home):
+    out = up_home.call("site", "list").stdout
+    assert re.search(rf"{NAME} +joined .* ago", out)
+    (line,) = [line for line in json.loads(up_home.call("site", "list", "--json").stdout) if line["name"] == NAME]
+    assert line["seen"] < 3600
+    assert line["profile"] < 3600
+
+
+def test_a_machine_that_joined_holds_no_secret_of_ours(report, up_home, machine):
+    state = servers.read_state(up_home.path)
+    assert state
+    secrets = [state.secret_key.encode(), state.prefect_auth.encode(), (up_home.path / "coordinator.pem").read_bytes()]
+    files = [path for path in machine.rglob("*") if path.is_file()]
+    assert len(files) > 4
+    for path in files:
+        held = path.read_bytes()
+        assert not [secret for secret in secrets if secret in held], path
+
+
+def test_a_stolen_site_reaches_nothing_but_its_own(report, up_home, up_store, machine):
+    """With all its files and every order that was signed for it."""
+    member = membership.read_membership(machine, NAME)
+    orders = [letters.read_order(up_store, NAME, key, up_home.path) for key in up_store.keys(keys.signed_orders(NAME))]
+    assert {order.order_id.partition("/")[2] for order in orders} >= {f"answer-{NAME}", f"probe-{NAME}"}
+    grants = [member.access, *(order.access for order in orders)]
+    others = WorkOrder.model_validate_json(up_store.get(keys.run(report["run_id"], "orders", "edge-2.json")))
+    foreign = {
+        *(keys.result(shard.result) for shard in others.shards), *(shard.key for shard in others.shards),
+        keys.run(report["run_id"], "plan.json"), keys.run(report["run_id"], "report.json"), keys.profile("edge-2"),
+        keys.run(report["run_id"], "receipts", "edge-2.json"), keys.joined(NAME), *report["predictions"],
+    }  # fmt: skip
+    touched = {key for grant in grants for key in (*grant.reads, *grant.writes)}
+    assert not touched & foreign
+    assert any(up_store.exists(key) for key in foreign)
+    for grant in (grant for grant in grants if grant.reads):
+        query = presigning.read_url(grant, next(iter(grant.reads))).partition("?")[2]
+        for key in sorted(foreign)[:3]:
+            assert httpx.get(f"{grant.url}/{key}?{query}").status_code == 403
+        assert httpx.get(f"{grant.url}?list-type=2&{query}").status_code == 403
+        for key in list(grant.reads)[:3]:
+            assert httpx.delete(presigning.read_url(grant, key)).status_code == 403
+            assert httpx.put(presigning.read_url(grant, key), content=b"x").status_code == 403
+        for writable in list(grant.writes)[:1]:  # an order whose shards all stay writes nothing
+            form = presigning.write_form(grant, writable, "00")
+            for key in sorted(foreign)[:3]:
+                answer = httpx.post(grant.url, data=form | {"key": key}, files={"file": ("x", b"forged")})
+                assert answer.status_code == 403
+
+
+def test_a_stolen_site_is_nobody_to_prefect(report, up_home, machine):
+    """It never talks to it, and has nothing to say: the real server answers it nothing but that it lives."""
+    state = servers.read_state(up_home.path)
+    assert state
+    api = f"{state.prefect_url}/api"
+    assert httpx.get(f"{api}/health").status_code == 200
+    with httpx.Client(base_url=api, auth=("admin", "guessed")) as guesser, httpx.Client(base_url=api) as stranger:
+        for client in (stranger, guesser):
+            for method, path in (
+                ("POST", "/block_documents/filter"), ("POST", "/flow_runs/filter"), ("POST", "/logs/filter"),
+                ("POST", "/deployments/filter"), ("POST", "/work_pools/filter"), ("POST", "/variables/filter"),
+                ("POST", "/artifacts/filter"), ("POST", "/flow_runs/"), ("POST", "/deployments/"), ("GET", "/version"),
+                ("GET", "/admin/settings"), ("POST", "/automations/filter"),
+            ):  # fmt: skip
+                assert client.request(method, path, json={}).status_code == 401, path
+    text = b"".join(path.read_bytes() for path in machine.rglob("*") if path.is_file())
+    assert state.prefect_url.encode() not in text
+
+
+def test_without_its_access_a_site_says_what_to_do(report, up_home, up_store, machine, tmp_path):
+    """A site that was off for longer than its access to the mailbox lived ends with exit code 2."""
+    member = membership.read_membership(machine, NAME)
+    over = presigning.sign_access(up_store.signer(), [keys.mailbox(NAME)], [], time.time() - 600, 60, 0)
+    membership.keep_membership(tmp_path, member.model_copy(update={"access": over}))
+    process = command(tmp_path, "site", "work", NAME)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert f"cloudedge site invite {NAME}" in err
+    assert enrolment.joined_sites(up_store, up_home.path)[NAME]
