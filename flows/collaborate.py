@@ -131,7 +131,9 @@ def _run(
         return origin.name, ready.sources[source].wan_bytes + crossed
 
     # sites that are processes of their own answer what is there while others still send their shards
-    beside = list(ready.sources) if all(site.dispatch == "mailbox" for site in where) else []
+    # who opens restricted shards gets the keys when they are sealed, so these are not answered meanwhile
+    apart = batch.sensitivity == "restricted" or not all(site.dispatch == "mailbox" for site in where)
+    beside = [] if apart else list(ready.sources)
     sent = side_by_side(compress, [source for source in ready.sources if source not in beside])
 
     dispatch: dict[str, float] = {}
