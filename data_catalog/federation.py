@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from data_catalog.nouns import Name, Noun, VariantCard
+from data_catalog.nouns import AccessDecision, Name, Noun, VariantCard
 
 Start = Literal["published", "fresh"]
 
@@ -80,3 +80,4 @@ class FederationReport(Noun):
     card: VariantCard | None  # of the int8 variant that was judged; None if its runtime cannot load it
     seconds: float  # of this run, which may have gone on with an earlier one
     key: str  # of the report
+    access: tuple[AccessDecision, ...] = ()  # what let this run use the dataset

@@ -233,6 +233,20 @@ class Site(Noun):
 # --- what a run makes -------------------------------------------------------------------------------------
 
 
+class AccessDecision(Noun):
+    """That somebody may do something with a dataset, and the rule that says so: see `infra/security/policy.py`."""
+
+    who: str
+    does: Action
+    dataset: Name
+    sensitivity: Literal["public", "restricted"]
+    region: Name | Literal[""]
+    sites: tuple[Name, ...]  # of that region, that take part
+    purpose: Name | Literal[""]
+    hour: int  # of the day, UTC
+    rule: str
+
+
 class Shard(Noun):
     """An equal-sized run of preprocessed records, named by the digest of its Arrow bytes."""
 
@@ -374,6 +388,7 @@ class CompressionReport(Noun):
     started: float
     seconds: float
     report_key: str
+    access: tuple[AccessDecision, ...] = ()  # what let it use the dataset
 
 
 class Spread(Noun):
@@ -442,20 +457,6 @@ class EscalationBudget(Noun):
     rows: float | None = Field(default=None, ge=0)
     bytes: float | None = Field(default=None, ge=0)  # as they are sent, over all links
     seconds: float | None = Field(default=None, ge=0)  # of each link
-
-
-class AccessDecision(Noun):
-    """That somebody may do something with a dataset, and the rule that says so: see `infra/security/policy.py`."""
-
-    who: str
-    does: Action
-    dataset: Name
-    sensitivity: Literal["public", "restricted"]
-    region: Name | Literal[""]
-    sites: tuple[Name, ...]  # of that region, that take part
-    purpose: Name | Literal[""]
-    hour: int  # of the day, UTC
-    rule: str
 
 
 class Placement(Noun):

@@ -67,11 +67,11 @@ def compress_model(
     own = entry.gate if entry else IMPORTED
     bounds = Gate(max_drop=max_drop or own.max_drop, max_class_drop=max_class_drop or own.max_class_drop)
     school = catalog.dataset(dataset or (entry.trained_on if entry else ""), "parameter `dataset`")
-    authorise("compress", school)
+    access = authorise("compress", school)
     with workspace(settings.home) as work:
         _, school = fit_transforms_task(school, school, work, bucket)
         card = train_model_task(entry, school, work, bucket)["cloud"] if entry else None
         job = prepare_original_task(entry or model, card, school, bounds, work, bucket, name, classes)
         trials = try_recipes_task(job, tried, budget, os.cpu_count() or 1, settings.dask_address)
         publish_cards_task([trial.card for trial in trials if trial.status == "published" and trial.card], started)
-        return report_compression_task(job, trials, budget, started)
+        return report_compression_task(job, trials, budget, started, access)

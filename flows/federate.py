@@ -59,7 +59,7 @@ def federate(
     catalog = Catalog(settings.catalog_folders)
     born, network = catalog.dataset(dataset, "parameter `dataset`"), catalog.model(model, "parameter `model`")
     learners = sites or tuple(dict.fromkeys(source.site for source in born.sources))
-    authorise("federate", born, catalog.sites(learners, born, "parameter `sites`"))
+    access = authorise("federate", born, catalog.sites(learners, born, "parameter `sites`"))
     school = catalog.dataset(network.trained_on, f"model {model}, key `trained_on`")
     local = LocalTraining(epochs=epochs, batch=batch, learning_rate=learning_rate)
     watch, begun = Stopwatch(), time.time()
@@ -85,4 +85,4 @@ def federate(
                 answered = dict(zip(federation.sites, answers, strict=True))
                 done.append(average_updates_task(federation, done[-1], answered, settings.home, bucket))
         with watch.stage("judge"):
-            return judge_federation_task(federation, done[1:], network, school, cards, work, bucket, begun)
+            return judge_federation_task(federation, done[1:], network, school, cards, work, bucket, begun, access)

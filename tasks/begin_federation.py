@@ -66,7 +66,9 @@ def begin_federation(
         if start == "published"
         else local_training.fresh_weights(model, shape)
     )
-    content = dataset.model_dump(mode="json", exclude={"description", "license", "batch", "shard_bytes", "shard_rows"})
+    content = dataset.model_dump(
+        mode="json", exclude={"description", "license", "purpose", "batch", "shard_bytes", "shard_rows"}
+    )
     named = keys.digest_of(
         "federation", model.model_dump(mode="json", exclude={"description", "gate"}), content, chosen, rounds, average,
         local.model_dump(), quorum, shards.digest(weights.pack(arrays)),

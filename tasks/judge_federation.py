@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import ModelRefused
 from data_catalog.federation import Federation, FederationReport, Round
-from data_catalog.nouns import Dataset, Model, Tier, VariantCard
+from data_catalog.nouns import AccessDecision, Dataset, Model, Tier, VariantCard
 from infra import examples as labelled
 from infra import federation as rounds
 from infra import gate, keys, local_training, model_registry, self_test, sources, storage
@@ -29,6 +29,7 @@ def judge_federation(
     work: Path,
     bucket: str,
     begun: float,
+    access: tuple[AccessDecision, ...] = (),
 ) -> FederationReport:
     """The federation's report, which is in the store; with it the federation is finished.
 
@@ -44,6 +45,7 @@ def judge_federation(
         work: the run's own folder on this machine.
         bucket: of the store.
         begun: when this run began (epoch).
+        access: what lets it use the dataset.
 
     Raises:
         CatalogError, BadRecord: the model's own dataset is not what the catalog says.
@@ -66,6 +68,7 @@ def judge_federation(
     report = FederationReport(
         federation=federation, rounds=tuple(done), outcome="refused" if reason else "published", reason=reason, card=card,
         seconds=time.time() - begun, key=keys.federation(model.name, federation.federation_id, rounds.REPORT),
+        access=access,
     )  # fmt: skip
     rounds.finish(store, report)
     return report

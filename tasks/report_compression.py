@@ -8,12 +8,16 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import Budget, CompressionJob, CompressionReport, Trial
+from data_catalog.nouns import AccessDecision, Budget, CompressionJob, CompressionReport, Trial
 from infra import keys, storage
 
 
 def report_compression(
-    job: CompressionJob, trials: tuple[Trial, ...], budget: Budget, started: float
+    job: CompressionJob,
+    trials: tuple[Trial, ...],
+    budget: Budget,
+    started: float,
+    access: tuple[AccessDecision, ...] = (),
 ) -> CompressionReport:
     """The report, which is in the store too.
 
@@ -35,6 +39,7 @@ def report_compression(
         started=started,
         seconds=time.time() - started,
         report_key=keys.compression(job.model, job.version, "searches", stamp),
+        access=access,
     )
     storage.open_store(job.bucket).put(report.report_key, report.model_dump_json(indent=2).encode())
     create_table_artifact(

@@ -82,3 +82,24 @@ def test_the_shard_cache_is_bounded_by_a_whole_number(monkeypatch):
         monkeypatch.setenv("CLOUDEDGE_SHARD_CACHE_MIB", wrong)
         with pytest.raises(SettingError, match=f"CLOUDEDGE_SHARD_CACHE_MIB='{wrong}' is no whole number of MiB"):
             read_settings()
+
+
+def test_coordinators_and_their_lease_are_numbers_from_one(monkeypatch):
+    for name in ("CLOUDEDGE_COORDINATORS", "CLOUDEDGE_LEASE_SECONDS", "CLOUDEDGE_ETCD_URL"):
+        monkeypatch.delenv(name, raising=False)
+    settings = read_settings()
+    assert (settings.coordinators, settings.lease_seconds, settings.etcd_urls) == (1, 15.0, ())
+    monkeypatch.setenv("CLOUDEDGE_ETCD_URL", "http://a:2379/,http://b:2379")
+    monkeypatch.setenv("CLOUDEDGE_LEASE_SECONDS", "2.5")
+    assert read_settings().etcd_urls == ("http://a:2379", "http://b:2379")
+    assert read_settings().lease_seconds == 2.5
+    for name, wrong in (
+        ("COORDINATORS", "0"),
+        ("COORDINATORS", "two"),
+        ("LEASE_SECONDS", "0.5"),
+        ("LEASE_SECONDS", "1s"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"CLOUDEDGE_{name}", wrong)
+            with pytest.raises(SettingError, match=f"CLOUDEDGE_{name}='{wrong}' is no"):
+                read_settings()
