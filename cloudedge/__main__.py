@@ -108,6 +108,22 @@ def down() -> None:
 
 
 @cli.command()
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=Path("deployments/prefect.yaml"),
+    show_default=True,
+    help="Prefect's file of deployments.",
+)
+@with_catalog
+def deploy(file: Path, catalog: tuple[Path, ...]) -> None:
+    """Make the flows deployments, which a person or a schedule starts, of the Prefect server that stays."""
+    from cloudedge import deploying
+
+    deploying.deploy(file, catalog)
+
+
+@cli.command()
 def doctor() -> None:
     """Check every part, and say what to do about those that fail."""
     from cloudedge.examination import examine

@@ -65,6 +65,13 @@ def up_home(tmp_path_factory, quick_catalog):
 
 
 @pytest.fixture(scope="session")
+def deployed_home(up_home) -> Home:
+    """The same, with the deployments of this repository, and the worker that `cloudedge up` starts for them."""
+    up_home.call("deploy", "--file", str(ROOT / "deployments" / "prefect.yaml"))
+    return up_home
+
+
+@pytest.fixture(scope="session")
 def up_variables(up_home) -> dict[str, str]:
     """What a program needs to use that home's servers directly."""
     from infra.settings import Settings

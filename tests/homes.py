@@ -92,12 +92,12 @@ class Home:
 
 
 def servers_of(home: Path) -> list[psutil.Process]:
-    """Processes that work in a home: the S3 server names it, Prefect's has it in its environment."""
+    """Servers and workers of a home: the S3 server names it, Prefect's have it in their environment."""
     found = []
     for process in psutil.process_iter(["cmdline", "name"]):
         try:
             command = " ".join(process.info["cmdline"] or [])
-            ours = "juicefs" in command or "prefect_app" in command or "stack.supervisor" in command
+            ours = any(part in command for part in ("juicefs", "prefect_app", "stack.supervisor", "prefect worker"))
             if ours and (str(home) in command or process.environ().get("CLOUDEDGE_HOME") == str(home)):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):

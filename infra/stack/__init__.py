@@ -56,6 +56,8 @@ def using_stack(found: Settings, meanwhile: Callable[[], object] = lambda: None)
         return
     with servers.locked(found.home), servers.running(found) as running:
         variables = servers.variables(running.state, found)
+        if not found.prefect_api_url:
+            variables["PREFECT_CLIENT_MAX_RETRIES"] = servers.OWN_RETRIES
         settings.export(variables)
         meanwhile()
         running.wait()

@@ -46,7 +46,10 @@ CLIENT_VARIABLES = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_CLIENT_METRICS_ENABLED": "false",
+    # A client waits 2, 4, 8 ... seconds between tries: with eight, a server may be gone for eight minutes.
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
 }
+OWN_RETRIES = "3"  # for servers that are ours alone: one that went away in the middle of a run does not come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,6 @@ def variables(state: State, found: Settings) -> dict[str, str]:
             "PREFECT_API_URL": f"{state.prefect_url}/api",
             "PREFECT_API_AUTH_STRING": state.prefect_auth,
             "PREFECT_HOME": str(found.home / "prefect"),
-            "PREFECT_CLIENT_MAX_RETRIES": "3",
         }
     return values
 
@@ -227,8 +229,24 @@ def running(found: Settings, *, usual_port: bool = False) -> Iterator[Running]:
         stop(up)
 
 
+def restart(up: Running, name: str) -> None:
+    """Start a server that has ended again, at the address that everybody knows.
+
+    Raises:
+        StackError: somebody else has taken its port meanwhile.
+    """
+    if name == "s3":
+        up.processes[name] = _start_gateway(up)
+        return
+    port = int(up.state.prefect_url.rpartition(":")[2])
+    with _listening_socket(port) as listening:
+        if listening.getsockname()[1] != port:
+            raise StackError(f"port {port}, which was Prefect's, is taken; free it, or `cloudedge down` and `up`")
+        up.processes[name] = _start_prefect(up, listening.fileno())
+
+
 def stop(up: Running) -> None:
-    """Ask every server to end, Prefect first, and end those that do not."""
+    """Ask every server to end, and end those that do not."""
     for process in up.processes.values():
         if process.poll() is None:
             process.terminate()
@@ -277,7 +295,7 @@ def _start_gateway(up: Running) -> subprocess.Popen[bytes]:
         "--dir-entry-cache", "0", "--object-meta", meta, address,
     ]  # fmt: skip
     keys = {"MINIO_ROOT_USER": up.state.access_key, "MINIO_ROOT_PASSWORD": up.state.secret_key}
-    return _spawn(command, keys, log)
+    return spawn(command, keys, log)
 
 
 def _start_prefect(up: Running, listening: int) -> subprocess.Popen[bytes]:
@@ -297,17 +315,30 @@ def _start_prefect(up: Running, listening: int) -> subprocess.Popen[bytes]:
         "PREFECT_SERVER_UI_API_URL": "/api",  # else the page calls the default port
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, slots would be lost with a restarted server, and healthy runs that hold one be called crashed.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
     }
-    return _spawn(command, variables, up.log("prefect"), listening)
+    return spawn(command, variables, up.log("prefect"), listening)
 
 
-def _spawn(command: list[str], extra: dict[str, str], log: Path, *handed_over: int) -> subprocess.Popen[bytes]:
+def spawn(
+    command: list[str], extra: dict[str, str], log: Path, *handed_over: int, on_interrupt: signal.Handlers = signal.SIG_IGN
+) -> subprocess.Popen[bytes]:
+    """Start a program that ends with this one, and writes into its log.
+
+    Args:
+        command: the program and its arguments.
+        extra: variables beside the inherited ones.
+        log: is appended to.
+        handed_over: open files that it may use.
+        on_interrupt: what Ctrl-C does to it; it is for the parent, which stops its children in order.
+    """
     parent = os.getpid()
 
     def die_with_parent() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us in order
+        signal.signal(signal.SIGINT, on_interrupt)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:

@@ -1,21 +1,26 @@
-"""The deployments load what they name, and a scheduled run appears on the real server."""
+"""The deployments load what they name, are offered as a person can fill them in, and run on the real server."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from prefect.flows import Flow, load_flow_from_entrypoint
 
-from tests.homes import environment, wait_for
+from cloudedge.deploying import FREE, FROM_CATALOG, form
+from data_catalog.catalog import Catalog
+from flows.collaborate import collaborate
+from flows.fulfil import fulfil
+from tests.homes import Home, wait_for
 
 pytestmark = pytest.mark.integration
 
 FILE = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
-DEPLOYMENTS = yaml.safe_load(FILE.read_text())["deployments"]
+READ = yaml.safe_load(FILE.read_text())
+DEPLOYMENTS = READ["deployments"]
+FLOWS = {path.stem for path in (FILE.parents[1] / "flows").glob("[!_]*.py")}
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
@@ -26,19 +31,103 @@ def test_its_entry_point_is_a_flow(deployment):
         assert name in flow.parameters.properties
 
 
-def test_the_nightly_run_is_scheduled(up_home, up_variables, prefect_client, tmp_path):
-    """Deployed as the file says, on a server that reads its own database: a broken pin shows here."""
-    variables = environment(up_home.path, **{k: v for k, v in up_variables.items() if k != "CLOUDEDGE_HOME"})
-    for arguments in (
-        ["work-pool", "create", "cloudedge", "--type", "process"],
-        ["--no-prompt", "deploy", "--prefect-file", str(FILE), "--all"],
-    ):
-        command = [sys.executable, "-m", "prefect", *arguments]
-        done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+def test_every_flow_is_a_deployment():
+    assert {deployment["entrypoint"] for deployment in DEPLOYMENTS} == {f"flows.{stem}.{stem}" for stem in FLOWS}
+
+
+def test_a_schedule_does_not_pile_up():
+    for deployment in DEPLOYMENTS:
+        if "schedules" in deployment:
+            assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
+def test_its_form_says_what_to_fill_in(deployment):
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    catalog, before = Catalog(()), flow.parameters.model_dump()
+    offered = form(flow, catalog)
+    assert flow.parameters.model_dump() == before
+    for name, shown in offered.properties.items():
+        assert shown.get("description"), f"{flow.name}: {name}"
+        if name in FROM_CATALOG and (flow.name, name) not in FREE:
+            names = set(catalog.names(FROM_CATALOG[name]))
+            assert names <= set(shown.get("enum") or shown["items"]["enum"])
+
+
+def test_deploying_wants_a_server_that_stays(tmp_path):
+    assert "cloudedge up" in Home(tmp_path, {}).call("deploy", code=2).stderr
+
+
+def test_deploying_names_a_file_that_is_none(up_home, tmp_path):
+    (tmp_path / "other.yaml").write_text("name: nothing\n")
+    said = up_home.call("deploy", "--file", str(tmp_path / "other.yaml"), code=2).stderr
+    assert str(tmp_path / "other.yaml") in said
+
+
+def test_what_is_deployed(deployed_home, prefect_client):
+    """As the file says, on a server that reads its own database: a broken pin shows here."""
     deployed = {deployment.name: deployment for deployment in prefect_client.read_deployments()}
     assert set(deployed) == {deployment["name"] for deployment in DEPLOYMENTS}
+    run = deployed["run"].parameter_openapi_schema["properties"]
+    assert {"mnist-5k", "many-shards"} <= set(run["dataset"]["enum"]), "the catalog's names, those of one's own too"
+    assert {"digits", "quick"} <= set(run["model"]["enum"])
+    assert "cloud" in run["sites"]["items"]["enum"]
     wait_for("a scheduled run", lambda: [
         run for run in prefect_client.read_flow_runs()
         if run.deployment_id == deployed["nightly"].id and run.state is not None and run.state.is_scheduled()
     ], 60)  # fmt: skip
+
+
+def test_the_worker_of_up_does_a_run_in_an_empty_folder(deployed_home, prefect_client, up_store):
+    """Started as the UI starts it. What it imports is installed: there is nothing in its folder."""
+    deployment = prefect_client.read_deployment_by_name("maintain/maintain")
+    started = prefect_client.create_flow_run_from_deployment(deployment.id, parameters={"delete": False})
+    ended = wait_for(
+        "its end", lambda: (run := prefect_client.read_flow_run(started.id)).state.is_final() and run, 120
+    )
+    assert ended.state.is_completed(), ended.state.message
+    assert [process for process in deployed_home.servers() if "worker" in process.cmdline()]
+
+
+def test_a_name_that_the_catalog_lacks_is_refused_before_it_runs(deployed_home, prefect_client):
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    deployment = prefect_client.read_deployment_by_name("collaborate/run")
+    with pytest.raises(PrefectHTTPStatusError, match="409"):
+        prefect_client.create_flow_run_from_deployment(deployment.id, parameters={"model": "no-such"})
+
+
+@pytest.fixture
+def quick_automations(deployed_home, prefect_client):
+    """The automations of `cloudedge deploy` with bounds of seconds; as they were, afterwards."""
+    from cloudedge.deploying import tidy_up
+
+    tidy_up(timedelta(seconds=4), timedelta(hours=1))
+    yield
+    tidy_up()
+
+
+def test_a_run_of_which_nothing_is_heard_is_crashed_and_a_site_is_spared(quick_automations, prefect_client):
+    """Heartbeats as Prefect's engine sends them, of runs that nobody does: as after `kill -9` of the whole machine."""
+    from prefect.events import emit_event
+    from prefect.states import Running
+
+    runs = {}
+    for name, flow, parameters in (("collaborate", collaborate, {}), ("site", fulfil, {"order_key": "-"})):
+        runs[name] = prefect_client.create_flow_run(flow, parameters=parameters)
+        prefect_client.set_flow_run_state(runs[name].id, Running())
+        emit_event(
+            "prefect.flow-run.heartbeat",
+            resource={"prefect.resource.id": f"prefect.flow-run.{runs[name].id}", "prefect.resource.name": name},
+            related=[{
+                "prefect.resource.id": f"prefect.flow.{runs[name].flow_id}", "prefect.resource.role": "flow",
+                "prefect.resource.name": name,
+            }],
+        )  # fmt: skip
+    crashed = wait_for(
+        "the automation", lambda: (run := prefect_client.read_flow_run(runs["collaborate"].id)).state.is_crashed() and run
+    )
+    assert "nothing was heard of it" in crashed.state.message
+    assert prefect_client.read_flow_run(runs["site"].id).state.is_running()
+    for run in runs.values():
+        prefect_client.delete_flow_run(run.id)
