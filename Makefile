@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -47,6 +48,9 @@ tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-
 
 up down: setup               ## keep the local store and Prefect with its UI running; stop them
 	@$(BIN)/cloudedge $@
+
+deploy: setup                ## after `make up`: the flows as deployments that the UI and schedules start
+	@$(BIN)/cloudedge deploy
 
 clean:                       ## stop what runs; remove the environment and everything that was made
 	@test ! -x $(BIN)/cloudedge || $(BIN)/cloudedge down

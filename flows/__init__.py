@@ -2,3 +2,7 @@
 
 A flow is synchronous, passes references (keys, digests) and small nouns, and holds no logic of its own.
 """
+
+from flows._patience import share_what_was_reached
+
+share_what_was_reached()

@@ -25,10 +25,12 @@ PAUSE_SECONDS = 0.025
 
 
 def create_app() -> Application:
-    """The ASGI application: Prefect's own, with a queue in front of everything but GET and web sockets."""
+    """The ASGI application: Prefect's own; on SQLite with a queue in front of everything but GET and web sockets."""
     from prefect.server.api.server import create_app as create_prefect_app
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
-    return queue_writes(create_prefect_app())
+    on_sqlite = str(PREFECT_API_DATABASE_CONNECTION_URL.value()).startswith("sqlite")
+    return queue_writes(create_prefect_app()) if on_sqlite else create_prefect_app()
 
 
 def queue_writes(served: Application) -> Application:

@@ -102,7 +102,7 @@ def quick_automations(deployed_home, prefect_client):
     """The automations of `cloudedge deploy` with bounds of seconds; as they were, afterwards."""
     from cloudedge.deploying import tidy_up
 
-    tidy_up(timedelta(seconds=4), timedelta(hours=1))
+    tidy_up(timedelta(seconds=10), timedelta(hours=1))
     yield
     tidy_up()
 
