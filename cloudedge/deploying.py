@@ -54,13 +54,19 @@ def deploy(file: Path, catalog: Sequence[Path]) -> None:
     settings.export(servers.variables(state, found) if state else servers.CLIENT_VARIABLES)
     from prefect.client.orchestration import get_client
 
+    entries = Catalog(found.catalog_folders)
+    workers = [name for name in entries.names("sites") if entries.site(name, "the catalog").dispatch == "worker"]
     with get_client(sync_client=True) as client:
         for pool in pools:
             make_pool(client, pool)
         _apply(file)
         for deployment in named:
-            _offer(client, deployment["entrypoint"], deployment["name"], Catalog(found.catalog_folders))
-    tidy_up()
+            _offer(client, deployment["entrypoint"], deployment["name"], entries)
+        for site in workers:
+            deploy_site(client, site)
+        tidy_up(client)
+    for site in workers:
+        sys.stdout.write(f"{site:<10} There: prefect worker start --pool {site_pool(site)} --type process\n")
     for deployment in named:
         sys.stdout.write(f"{deployment['name']:<10} {deployment['description']}\n")
     if state and state.prefect_url:
@@ -69,6 +75,27 @@ def deploy(file: Path, catalog: Sequence[Path]) -> None:
     else:
         for pool in pools:
             sys.stdout.write(f"Their runs wait for a worker: prefect worker start --pool {pool} --type process\n")
+
+
+def site_pool(site: str) -> str:
+    """The work pool of a site that has one of its own (`dispatch: worker`)."""
+    return f"site-{site}"
+
+
+def deploy_site(client: SyncPrefectClient, site: str) -> None:
+    """A work pool for a site, and the flow that does its letters as a deployment of the site's name."""
+    from cloudedge.site_letter import site_letter
+
+    make_pool(client, site_pool(site))
+    client.create_deployment(
+        client.create_flow(site_letter),
+        site,
+        entrypoint="cloudedge.site_letter.site_letter",
+        work_pool_name=site_pool(site),
+        job_variables={"command": "python -m prefect.engine", "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
+        parameter_openapi_schema=site_letter.parameters.model_dump(),
+        description=f"What {site} is asked to do, by its own worker.",
+    )
 
 
 def make_pool(client: SyncPrefectClient, name: str) -> None:
@@ -86,7 +113,16 @@ def make_pool(client: SyncPrefectClient, name: str) -> None:
 
 def _apply(file: Path) -> None:
     """`prefect deploy`, from an empty folder: what it finds in the working directory would become part of it."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file.absolute())]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        str(file.absolute()),
+    ]
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(command, cwd=empty, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -96,11 +132,10 @@ def _apply(file: Path) -> None:
 
 def _offer(client: SyncPrefectClient, entrypoint: str, name: str, catalog: Catalog) -> None:
     """Put the parameters' descriptions, and the catalog's names as choices, into the form of a deployment."""
+    from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.flows import load_flow_from_entrypoint
 
-    from prefect.client.schemas.actions import DeploymentUpdate
-
-    flow = load_flow_from_entrypoint(entrypoint)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
     deployed = client.read_deployment_by_name(f"{flow.name}/{name}")
     client.update_deployment(deployed.id, DeploymentUpdate(parameter_openapi_schema=form(flow, catalog).model_dump()))
 
@@ -127,15 +162,14 @@ def form(flow: Flow[..., Any], catalog: Catalog) -> Any:
     return made
 
 
-def tidy_up(silent: timedelta = SILENT, site_silent: timedelta = SITE_SILENT) -> None:
+def tidy_up(client: SyncPrefectClient, silent: timedelta = SILENT, site_silent: timedelta = SITE_SILENT) -> None:
     """Make the automations that call a run crashed which was killed outright, so that its slot is free again.
 
     A flow run of a site says nothing while the site is cut off, and works on: it has a bound of its own.
     """
-    from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
     beat = "prefect.flow-run.heartbeat"
@@ -145,7 +179,7 @@ def tidy_up(silent: timedelta = SILENT, site_silent: timedelta = SITE_SILENT) ->
         ("runs that never began are crashed", "!site", "prefect.flow-run.Pending", OVER | BEGUN, silent),
         ("sites that never began are crashed", "site", "prefect.flow-run.Pending", OVER | BEGUN, site_silent),
     ):
-        wanted = Automation(
+        wanted = AutomationCore(
             name=f"cloudedge: {name}",
             trigger=EventTrigger(
                 after={after},
@@ -159,9 +193,8 @@ def tidy_up(silent: timedelta = SILENT, site_silent: timedelta = SITE_SILENT) ->
             ),
             actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"nothing was heard of it for {within}")],
         )
-        try:
-            wanted.id = Automation.read(name=wanted.name).id
-        except ValueError:
-            wanted.create()
+        known = client.read_automations_by_name(wanted.name)
+        if known:
+            client.update_automation(known[0].id, wanted)
         else:
-            wanted.update()
+            client.create_automation(wanted)

@@ -99,14 +99,18 @@ def look(
         if not store.exists(letter.answer):
             doing(letter.order_id)
             say(f"{letter.kind} {letter.order_id}")
-            _do(site, store, letter, do, failures)
+            answer_letter(site, store, letter, do, failures)
             doing("")
         settled.add(letter.order_id)
     return bool(new)
 
 
-def _do(site: str, store: SiteStore, letter: Letter, do: Mapping[Kind, Do], failures: dict[str, int]) -> None:
-    """Do a letter and write its answer; raises StoreError if it is to be tried again."""
+def answer_letter(site: str, store: SiteStore, letter: Letter, do: Mapping[Kind, Do], failures: dict[str, int]) -> None:
+    """Do a letter and write its answer.
+
+    Raises:
+        StoreError: the store gave no answer, or failed; the letter is to be tried again.
+    """
     began = time.time()
     body, failure = None, None
     try:

@@ -18,9 +18,13 @@ from infra import coordination, keys
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from data_catalog.nouns import Noun
     from data_catalog.orders import Kind
     from infra.storage import Store
+
+    HandOver = Callable[[Store, str, Letter], None]
 
 QUICKEST, SLOWEST, SLOWER = 0.05, 0.5, 1.2  # seconds between two looks for an answer; the factor between pauses
 LOOK_AFTER_LETTER = 5.0  # seconds
@@ -56,7 +60,16 @@ def remove(store: Store, site: str, order_id: str) -> None:
             store.put(keys.mailbox(site), Mailbox(letters=left).model_dump_json().encode())
 
 
-def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, name: str, seconds: float) -> Answered:
+def ask(
+    store: Store,
+    site: str,
+    kind: Kind,
+    order: Noun | str,
+    run_id: str,
+    name: str,
+    seconds: float,
+    hand_over: HandOver = post,
+) -> Answered:
     """Hand an order to a site and wait for its answer.
 
     Args:
@@ -67,6 +80,7 @@ def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, nam
         run_id: of the run.
         name: of the order in its run.
         seconds: how long to wait.
+        hand_over: how the letter gets there; called again from time to time, to do nothing if it is there still.
 
     Raises:
         Conflict: another coordinator has taken over.
@@ -79,9 +93,9 @@ def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, nam
         store.put(key, order.model_dump_json(exclude_defaults=True).encode())
     answer = keys.run(run_id, "answers", f"{name}.json")
     letter = Letter(order_id=f"{run_id}/{name}", kind=kind, key=key, answer=answer, deadline=time.time() + seconds)
-    post(store, site, letter)
+    hand_over(store, site, letter)
     try:
-        answered = wait(store, site, letter)
+        answered = wait(store, site, letter, hand_over)
     finally:
         remove(store, site, letter.order_id)
     if answered.failure:
@@ -89,7 +103,7 @@ def ask(store: Store, site: str, kind: Kind, order: Noun | str, run_id: str, nam
     return answered
 
 
-def wait(store: Store, site: str, letter: Letter) -> Answered:
+def wait(store: Store, site: str, letter: Letter, hand_over: HandOver = post) -> Answered:
     """The answer to a letter; raises SiteFailed at its deadline."""
     pause, looked = QUICKEST, time.monotonic()
     while True:
@@ -101,7 +115,7 @@ def wait(store: Store, site: str, letter: Letter) -> Answered:
                 f" start `cloudedge site work {site}` there, or look at its link, and run again"
             )
         if time.monotonic() - looked > LOOK_AFTER_LETTER:
-            post(store, site, letter)
+            hand_over(store, site, letter)
             looked = time.monotonic()
         time.sleep(pause)
         pause = min(SLOWEST, pause * SLOWER)

@@ -324,7 +324,11 @@ def _start_prefect(up: Running, listening: int) -> subprocess.Popen[bytes]:
 
 
 def spawn(
-    command: list[str], extra: dict[str, str], log: Path, *handed_over: int, on_interrupt: signal.Handlers = signal.SIG_IGN
+    command: list[str],
+    extra: dict[str, str],
+    log: Path,
+    *handed_over: int,
+    on_interrupt: signal.Handlers = signal.SIG_IGN,
 ) -> subprocess.Popen[bytes]:
     """Start a program that ends with this one, and writes into its log.
 

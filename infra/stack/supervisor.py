@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_catalog.errors import CloudEdgeError, StackError
 from infra import settings
 from infra.settings import Settings, read_settings
 from infra.stack import servers
+
+if TYPE_CHECKING:
+    import subprocess
 
 LOOK_SECONDS = 0.5
 MOST_ENDS, WITHIN_SECONDS = 5, 300.0  # of one program, before it is given up
@@ -90,7 +93,9 @@ def _start_worker(up: servers.Running, found: Settings, pool: str) -> subprocess
         "--name", socket.gethostname(), "--install-policy", "never",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}{os.pathsep}{settings.inherited().get('PATH', os.defpath)}"  # its runs start `python`: this one
-    variables = servers.variables(up.state, found) | WORKER_VARIABLES | {"CLOUDEDGE_HOME": str(found.home), "PATH": path}
+    variables = (
+        servers.variables(up.state, found) | WORKER_VARIABLES | {"CLOUDEDGE_HOME": str(found.home), "PATH": path}
+    )
     # A program that ignores SIGINT makes Prefect's worker ignore SIGTERM too.
     return servers.spawn(command, variables, up.log(f"worker-{pool}"), on_interrupt=signal.SIG_DFL)
 

@@ -29,7 +29,12 @@ OUTAGE_SECONDS = float(os.environ.get("CHAOS_OUTAGE_SECONDS", "10"))
 def prefect(tmp_path):
     """A Prefect server alone, as `cloudedge up` starts it, that a test may kill."""
     alone = Settings(
-        home=tmp_path, bucket="elsewhere", endpoint_url=None, prefect_api_url=None, dask_address=None, catalog_folders=()
+        home=tmp_path,
+        bucket="elsewhere",
+        endpoint_url=None,
+        prefect_api_url=None,
+        dask_address=None,
+        catalog_folders=(),
     )
     with servers.running(alone) as up:
         up.wait()
@@ -49,7 +54,10 @@ def holding_a_slot(client) -> tuple[object, str]:
 
 
 def test_a_server_that_is_gone_in_the_middle_of_a_run(up_home, quick_run, prefect):
-    here = {"PREFECT_API_URL": f"{prefect.state.prefect_url}/api", "PREFECT_API_AUTH_STRING": prefect.state.prefect_auth}
+    here = {
+        "PREFECT_API_URL": f"{prefect.state.prefect_url}/api",
+        "PREFECT_API_AUTH_STRING": prefect.state.prefect_auth,
+    }
     settings = {PREFECT_API_URL: here["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: here["PREFECT_API_AUTH_STRING"]}
     with temporary_settings(settings), get_client(sync_client=True) as client:
         held, lease = holding_a_slot(client)

@@ -82,9 +82,7 @@ def test_the_worker_of_up_does_a_run_in_an_empty_folder(deployed_home, prefect_c
     """Started as the UI starts it. What it imports is installed: there is nothing in its folder."""
     deployment = prefect_client.read_deployment_by_name("maintain/maintain")
     started = prefect_client.create_flow_run_from_deployment(deployment.id, parameters={"delete": False})
-    ended = wait_for(
-        "its end", lambda: (run := prefect_client.read_flow_run(started.id)).state.is_final() and run, 120
-    )
+    ended = wait_for("its end", lambda: (run := prefect_client.read_flow_run(started.id)).state.is_final() and run, 120)
     assert ended.state.is_completed(), ended.state.message
     assert [process for process in deployed_home.servers() if "worker" in process.cmdline()]
 
@@ -102,9 +100,9 @@ def quick_automations(deployed_home, prefect_client):
     """The automations of `cloudedge deploy` with bounds of seconds; as they were, afterwards."""
     from cloudedge.deploying import tidy_up
 
-    tidy_up(timedelta(seconds=10), timedelta(hours=1))
+    tidy_up(prefect_client, timedelta(seconds=10), timedelta(hours=1))
     yield
-    tidy_up()
+    tidy_up(prefect_client)
 
 
 def test_a_run_of_which_nothing_is_heard_is_crashed_and_a_site_is_spared(quick_automations, prefect_client):
@@ -125,7 +123,8 @@ def test_a_run_of_which_nothing_is_heard_is_crashed_and_a_site_is_spared(quick_a
             }],
         )  # fmt: skip
     crashed = wait_for(
-        "the automation", lambda: (run := prefect_client.read_flow_run(runs["collaborate"].id)).state.is_crashed() and run
+        "the automation",
+        lambda: (run := prefect_client.read_flow_run(runs["collaborate"].id)).state.is_crashed() and run,
     )
     assert "nothing was heard of it" in crashed.state.message
     assert prefect_client.read_flow_run(runs["site"].id).state.is_running()

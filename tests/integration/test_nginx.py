@@ -83,7 +83,9 @@ def fronted(up_home, second_gateway, tmp_path):
         S3_SERVERS=" ".join(f"server {url.removeprefix('http://')} max_fails=1 fail_timeout=5s;" for url in gateways),
         PREFECT_SERVERS=f"server {state.prefect_url.removeprefix('http://')};",
     )  # fmt: skip
-    places = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    places = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (tmp_path / "nginx.conf").write_text(
         f"daemon off; pid {tmp_path}/pid; worker_processes 1; error_log {tmp_path}/error.log;\n"
         f"events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{places}{filled}\n}}\n"

@@ -78,7 +78,12 @@ def test_a_run_on_postgresql(postgres, up_home, quick_run, tmp_path, monkeypatch
     address, found = postgres
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", f"postgresql+asyncpg://cloudedge@{address}/postgres")
     alone = Settings(
-        home=tmp_path, bucket="elsewhere", endpoint_url=None, prefect_api_url=None, dask_address=None, catalog_folders=()
+        home=tmp_path,
+        bucket="elsewhere",
+        endpoint_url=None,
+        prefect_api_url=None,
+        dask_address=None,
+        catalog_folders=(),
     )
     with servers.running(alone) as up:
         up.wait()

@@ -38,7 +38,9 @@ def test_a_manifest_is_what_kubernetes_expects(name, manifest):
         for pod in pods(manifest):
             made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"}, "spec": pod}
             kubernetes_validate.validate(made, version, strict=True)
-        for key in ("minimum", "maximum", "cluster") if manifest["kind"] == "DaskAutoscaler" else ("worker", "scheduler"):
+        for key in (
+            ("minimum", "maximum", "cluster") if manifest["kind"] == "DaskAutoscaler" else ("worker", "scheduler")
+        ):
             assert key in manifest["spec"]
     elif manifest["kind"] != "Kustomization":
         kubernetes_validate.validate(manifest, version, strict=True)
@@ -86,7 +88,9 @@ def test_compose_names_what_is_there():
         if "build" in service:
             assert (ROOT / service["build"]["dockerfile"]).exists(), name
         else:
-            assert ":" in service["image"] or service["image"] in {s.get("image") for s in services.values() if "build" in s}
+            assert ":" in service["image"] or service["image"] in {
+                s.get("image") for s in services.values() if "build" in s
+            }
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             if source.startswith("."):
