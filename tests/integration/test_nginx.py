@@ -99,7 +99,8 @@ def fronted(up_home, second_gateway, tmp_path):
         yield {
             "AWS_ENDPOINT_URL": f"https://127.0.0.1:{s3}", "AWS_CA_BUNDLE": str(public), "CLOUDEDGE_BUCKET": servers.BUCKET,
             "AWS_ACCESS_KEY_ID": state.access_key, "AWS_SECRET_ACCESS_KEY": state.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1", "PREFECT_API_URL": f"https://127.0.0.1:{prefect}/api",
+            "AWS_DEFAULT_REGION": "us-east-1", "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+            "PREFECT_API_URL": f"https://127.0.0.1:{prefect}/api",
             "PREFECT_API_AUTH_STRING": state.prefect_auth, "PREFECT_API_SSL_CERT_FILE": str(public),
         }  # fmt: skip
     finally:
