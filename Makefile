@@ -5,6 +5,7 @@ export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -40,6 +41,9 @@ bench-fuzz: setup            ## thousands of malformed inputs, none of which may
 
 bench-federation: setup      ## training at skewed sites against training in one place
 	$(BIN)/python -m benchmarks.federation
+
+bench-dispatch: setup        ## seconds from handing over an order to its first line, by way of dispatch
+	$(BIN)/python -m benchmarks.dispatch
 
 tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-tflite (needs a Python 3.11)
 	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-tflite

@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -256,6 +256,8 @@ def stop(up: Running) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a worker has started and did not end
 
 
 def gateway_program() -> str:
@@ -351,7 +353,7 @@ def spawn(
     with log.open("ab") as output:
         return subprocess.Popen(
             command, env=settings.inherited() | extra, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent, cwd="/", pass_fds=handed_over,
+            preexec_fn=die_with_parent, cwd="/", pass_fds=handed_over, process_group=0,
         )  # fmt: skip
 
 

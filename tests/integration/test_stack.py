@@ -136,6 +136,23 @@ def test_servers_die_with_a_killed_supervisor(tmp_path):
     assert home.call("down").stdout == "nothing was running\n"
 
 
+def test_what_ends_is_started_again_where_it_was(up_home, up_store):
+    """`kill -9` of both servers: runs find them at the same addresses, with what was in them."""
+    state = servers.read_state(up_home.path)
+    assert state
+    up_store.put("test-restart", b"kept")
+    victims = [p for p in up_home.servers() if p.name() == "juicefs" or "prefect_app" in " ".join(p.cmdline())]
+    assert len(victims) == 2
+    for process in victims:
+        process.kill()
+    psutil.wait_procs(victims, timeout=10)
+    wait_for("the store", lambda: servers.answers(f"{state.s3_url}/minio/health/live"))
+    wait_for("Prefect", lambda: servers.answers(f"{state.prefect_url}/api/version", state.prefect_auth))
+    assert servers.read_state(up_home.path) == state
+    assert up_store.get("test-restart") == b"kept"
+    up_store.delete("test-restart")
+
+
 def test_the_command_starts_quickly_because_it_imports_little():
     """`cloudedge --help` promises half a second; what would break that is an import of a large library."""
     code = "import sys, cloudedge.__main__; print(*sys.modules)"
