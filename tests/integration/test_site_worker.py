@@ -45,8 +45,8 @@ def test_letters_are_done_by_the_sites_own_worker(far_worker, up_store, prefect_
     assert (far_worker / "sites" / "far").exists(), "in its own home"
     assert not up_store.exists(keys.mailbox("far")), "nothing was left in a mailbox that nobody reads"
 
+    broken = PrepareOrder.model_construct(dataset=None, source="none", threads=1)
     with pytest.raises(SiteFailed) as failed:
-        broken = PrepareOrder.model_construct(dataset=None, source="none", threads=1)
         ask_site(FAR, "prepare", broken, "run-far", "prepare-none", 240, up_store.bucket)
     assert "far" in str(failed.value)
     runs = [run for run in prefect_client.read_flow_runs() if run.name.startswith("far: ")]
