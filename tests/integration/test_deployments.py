@@ -52,6 +52,10 @@ def test_its_form_says_what_to_fill_in(deployment):
         if name in FROM_CATALOG and (flow.name, name) not in FREE:
             names = set(catalog.names(FROM_CATALOG[name]))
             assert names <= set(shown.get("enum") or shown["items"]["enum"])
+    if "objective" in offered.properties:
+        assert "makespan" in offered.properties["objective"]["enum"]
+    if "rule" in offered.properties:
+        assert "programme" in offered.properties["rule"]["enum"]
 
 
 def test_deploying_wants_a_server_that_stays(tmp_path):
