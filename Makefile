@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
+.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
 .PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run

@@ -15,6 +15,8 @@ from cloudedge import running
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, StackError
 from infra import settings
+from infra.averaging import AVERAGES
+from infra.placement import RULES
 from infra.stack import servers, supervisor
 
 if TYPE_CHECKING:
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.flows import Flow
 
+    from infra.registry import Registry
+
 FROM_CATALOG = {"dataset": "datasets", "model": "models", "sites": "sites", "recipes": "recipes"}  # by parameter
+PLUGINS: dict[str, Registry[Any]] = {"rule": RULES, "average": AVERAGES}
 FREE = {("compress", "model")}  # a path will do too: of which flow, which parameter
 
 # A run without a heartbeat this long is dead, and so is one that was handed out and never began. A server that is gone
@@ -131,7 +136,7 @@ def _apply(file: Path) -> None:
 
 
 def _offer(client: SyncPrefectClient, entrypoint: str, name: str, catalog: Catalog) -> None:
-    """Put the parameters' descriptions, and the catalog's names as choices, into the form of a deployment."""
+    """Put the parameters' descriptions, and names to choose from, into the form of a deployment."""
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.flows import load_flow_from_entrypoint
 
@@ -141,7 +146,7 @@ def _offer(client: SyncPrefectClient, entrypoint: str, name: str, catalog: Catal
 
 
 def form(flow: Flow[..., Any], catalog: Catalog) -> Any:
-    """What Prefect makes of a flow's signature, with what it leaves out: descriptions and the names that there are.
+    """What Prefect makes of a flow's signature, with what it leaves out: descriptions, and names to choose from.
 
     Prefect reads a parameter's description from a docstring alone, not from its `Field`.
     """
@@ -151,8 +156,8 @@ def form(flow: Flow[..., Any], catalog: Catalog) -> Any:
         for note in getattr(parameter.annotation, "__metadata__", ()):
             if getattr(note, "description", None):
                 shown["description"] = note.description
-        if name in FROM_CATALOG and (flow.name, name) not in FREE:
-            names = catalog.names(FROM_CATALOG[name])
+        if name in FROM_CATALOG.keys() | PLUGINS.keys() and (flow.name, name) not in FREE:
+            names = PLUGINS[name].names() if name in PLUGINS else catalog.names(FROM_CATALOG[name])
             if shown.get("type") == "array":
                 shown["items"] |= {"enum": names}
             elif isinstance(default := shown.get("default"), str) and default not in names:

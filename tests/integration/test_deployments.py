@@ -52,6 +52,10 @@ def test_its_form_says_what_to_fill_in(deployment):
         if name in FROM_CATALOG and (flow.name, name) not in FREE:
             names = set(catalog.names(FROM_CATALOG[name]))
             assert names <= set(shown.get("enum") or shown["items"]["enum"])
+    if "objective" in offered.properties:
+        assert "makespan" in offered.properties["objective"]["enum"]
+    if "rule" in offered.properties:
+        assert "programme" in offered.properties["rule"]["enum"]
 
 
 def test_deploying_wants_a_server_that_stays(tmp_path):
@@ -109,7 +113,7 @@ def quick_automations(deployed_home, prefect_client):
 def test_a_run_of_which_nothing_is_heard_is_crashed_and_a_site_is_spared(quick_automations, prefect_client):
     """Heartbeats as Prefect's engine sends them, of runs that nobody does: as after `kill -9` of the whole machine."""
     from prefect.events import emit_event
-    from prefect.states import Running
+    from prefect.states import Pending, Running
 
     runs = {}
     for name, flow, parameters in (("collaborate", collaborate, {}), ("site", fulfil, {"order_key": "-"})):
@@ -123,11 +127,14 @@ def test_a_run_of_which_nothing_is_heard_is_crashed_and_a_site_is_spared(quick_a
                 "prefect.resource.name": name,
             }],
         )  # fmt: skip
+    given_out = prefect_client.create_flow_run(collaborate)  # and its worker died before it began
+    prefect_client.set_flow_run_state(given_out.id, Pending())
     crashed = wait_for(
         "the automation",
         lambda: (run := prefect_client.read_flow_run(runs["collaborate"].id)).state.is_crashed() and run,
     )
     assert "nothing was heard of it" in crashed.state.message
     assert prefect_client.read_flow_run(runs["site"].id).state.is_running()
-    for run in runs.values():
+    wait_for("the other automation", lambda: prefect_client.read_flow_run(given_out.id).state.is_crashed())
+    for run in (*runs.values(), given_out):
         prefect_client.delete_flow_run(run.id)
