@@ -20,7 +20,7 @@ from data_catalog.nouns import Plan
 from infra import explain, keys, plan_table, problem
 from infra.additions import added_site
 from infra.demands import read_demands
-from infra.placement.programme import place
+from infra.solving import solve
 from infra.storage import open_store, read_noun
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def replan(
         for text in changes.what_if:
             after = explain.change(after, text)
     changed = after != before
-    solution = place(after) if changed else was
+    solution = solve(after) if changed else was
     moved = _moved(made, was, solution) if changed else 0
     reasons = _why(made, after, solution, why) if why else []
     if as_json:

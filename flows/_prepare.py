@@ -46,6 +46,7 @@ class Prepared:
     batch: Dataset  # its transforms fitted
     cards: dict[Tier, VariantCard]
     chosen: dict[str, VariantCard]  # by site
+    options: dict[str, tuple[VariantCard, ...]]  # by site: what the planner may choose instead, `chosen` first
     fallbacks: dict[str, str]  # by site: why it answers with an earlier variant
     profiles: list[Profile]
     sources: dict[str, dispatching.Ready]  # by name, in the dataset's order
@@ -116,7 +117,11 @@ def prepare(entries: Entries, run_id: str, work: Path, bucket: str, watch: Stopw
         if dispatch:
             publish_profiles_task(profiles)
         chosen, profiles, fallbacks = choose_variants_task(cards, where, offered, profiles, bucket)
+        options = {
+            site.name: choice.options(site, chosen[site.name], offered[site.name], profile)
+            for site, profile in zip(where, profiles, strict=True)
+        }
     return Prepared(
-        batch=batch, cards=cards, chosen=chosen, fallbacks=fallbacks, profiles=profiles, sources=ready,
+        batch=batch, cards=cards, chosen=chosen, options=options, fallbacks=fallbacks, profiles=profiles, sources=ready,
         probe_bytes=measured,
     )  # fmt: skip

@@ -102,7 +102,7 @@ def _run(
     with watch.stage("plan"):
         plan = plan_placement_task(
             run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
-            ready.fallbacks, demands, rule=rule,
+            ready.fallbacks, demands, ready.options, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
         orders = write_orders_task(plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted")

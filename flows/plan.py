@@ -52,7 +52,7 @@ def plan(
         ready = prepare(entries, run_id, work, bucket, watch)
         made = plan_placement_task(
             run_id, ready.batch, ready.cards, ready.chosen, entries.where, ready.profiles, ready.indexes, bound,
-            bucket, confidence, None, ready.fallbacks, demands, afresh=afresh,
+            bucket, confidence, None, ready.fallbacks, demands, ready.options, afresh=afresh,
         )  # fmt: skip
         publish_plan_task(made, bucket)
     return made

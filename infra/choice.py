@@ -1,9 +1,10 @@
 """Which variant of a model a site answers with: of those that its runtime can load, by rule and by measurement.
 
 Pure functions. The rule: what the site's group was told to use; else the tier's own variant where the site runs the
-runtime that it was made for; else the fastest, as measured there. A variant that is the same net in another file, such as
-the cloud's as a `.tflite`, competes with the tier's own by speed. A site changes from the variant that it used last only
-for one that is faster by `MARGIN`: another variant's answers have other names, and all shards would be answered anew.
+runtime that it was made for; else the fastest, as measured there. A variant that is the same net in another file, such as the cloud's as a `.tflite`,
+competes with the tier's own by speed. A site changes from the variant that it used last only for one that is faster by
+`MARGIN`: another variant's answers have other names, and all shards would be answered anew. Beside that, an edge that
+nobody told what to use measures a few others that were published, and the planner chooses among them (`options`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from data_catalog.nouns import Profile, Site, Tier, VariantCard, VariantSpeed
 
+MOST_OTHERS = 3  # variants beside its own that an edge measures, for the planner to choose among
 MARGIN = 1.25  # speeds of one variant, measured twice on a busy machine, differ by less as a rule
 
 
@@ -52,6 +54,8 @@ def candidates(
     base: Mapping[Tier, VariantCard],
     published: Iterable[VariantCard],
     version_of: Callable[[str], str],
+    *,
+    pinned: bool = False,
 ) -> tuple[VariantCard, ...]:
     """The variants that a site may answer with, each with the runtime that would execute it there; best known first.
 
@@ -61,6 +65,7 @@ def candidates(
         base: the tiers' own variants.
         published: all variants of the version.
         version_of: a runtime's version, by its name.
+        pinned: whether its group was told; then the planner has no choice.
 
     Raises:
         PlanError: its runtime can load none; names site, runtime and what would run there.
@@ -72,7 +77,9 @@ def candidates(
         twins = [card for card in published if card.same_net_as == own.digest]
         others = [card for card in published if card.tier == site.tier and card.digest != own.digest]
         foreign = site.runtime and site.runtime != own.runtime
-        offered = list({card.digest: card for card in (own, *twins, *(others if foreign else ()))}.values())
+        if not foreign:
+            others = [] if pinned else worthwhile(own, others)
+        offered = list({card.digest: card for card in (own, *twins, *others)}.values())
     reasons = {}
     found = []
     for card in offered:
@@ -84,6 +91,25 @@ def candidates(
     if not found:
         raise nothing_runs(site, own, version_of(site.runtime or own.runtime), reasons)
     return tuple(found)
+
+
+def worthwhile(own: VariantCard, others: Iterable[VariantCard]) -> list[VariantCard]:
+    """Variants beside an edge's own that the planner may choose: more accurate, smaller or faster by their cards.
+
+    There is a bound on how many a site has to measure: those that are the fastest by their cards. A cloud has none: what
+    it answers is what the edges are measured by.
+    """
+    better = [
+        card
+        for card in others
+        if card.tier == "edge" and not card.same_net_as
+        and (
+            card.accuracy > own.accuracy
+            or (card.stored_bytes or card.bytes) < (own.stored_bytes or own.bytes)
+            or (card.rows_per_second or 0.0) > (own.rows_per_second or 0.0)
+        )
+    ]  # fmt: skip
+    return sorted(better, key=lambda card: (-(card.rows_per_second or 0.0), card.name))[:MOST_OTHERS]
 
 
 def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: VariantCard) -> VariantCard:
@@ -102,14 +128,34 @@ def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: 
     if not fit:
         reasons = {named(card): str(refusal(profile, card)) for card in offered}
         raise nothing_runs(site, own, offered[0].runtime_version, reasons)
-    fastest = max(fit, key=lambda card: rate(profile, card.digest))
     before = profile.chosen.get(own.version)
     rested = next((card for card in fit if card.digest == before), None)
-    if rested is None and not (site.runtime and site.runtime != own.runtime):
-        rested = next((card for card in fit if card.digest == own.digest), None)
+    if not (site.runtime and site.runtime != own.runtime):  # among files of one net; the planner looks at others
+        rested = rested or next((card for card in fit if card.digest == own.digest), None)
+        alike = [card for card in fit if rested is None or _net(card) == _net(rested)]
+        fit = alike or fit
+    fastest = max(fit, key=lambda card: rate(profile, card.digest))
     if rested is None:
         return fastest
     return fastest if rate(profile, fastest.digest) > MARGIN * rate(profile, rested.digest) else rested
+
+
+def _net(card: VariantCard) -> str:
+    return card.same_net_as or card.digest
+
+
+def options(
+    site: Site, chosen: VariantCard, offered: Iterable[VariantCard], profile: Profile
+) -> tuple[VariantCard, ...]:
+    """What the planner may let a site answer with: the variant that the rule chose first, then an edge's others.
+
+    A site of the cloud, one that fell back, and one with a runtime of its own have the one.
+    """
+    mine = tuple(offered)
+    if site.tier == "cloud" or site.runtime or chosen.digest not in {card.digest for card in mine}:
+        return (chosen,)
+    others = [card for card in mine if _net(card) != _net(chosen) and speed(profile, card)]
+    return (chosen, *others)
 
 
 def speed(profile: Profile, card: VariantCard) -> VariantSpeed | None:

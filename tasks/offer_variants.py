@@ -30,6 +30,7 @@ def offer_variants(
     store = storage.open_store(bucket)
     own = cards["edge"]
     told = rollout.resolve(store, own.model, cards, sites)
+    pinned = rollout.pinned(store, own.model, sites)
     published = list(model_registry.cards(store, own.model, own.version).values())
     offered = {}
     for site in sites:
@@ -37,7 +38,9 @@ def offer_variants(
         def version_of(runtime: str, name: str = site.name) -> str:
             return RUNTIMES.get(runtime, f"site {name}, key `runtime`").version()
 
-        offered[site.name] = choice.candidates(site, told[site.name], cards, published, version_of)
+        offered[site.name] = choice.candidates(
+            site, told[site.name], cards, published, version_of, pinned=site.group in pinned
+        )
     return offered
 
 

@@ -28,7 +28,7 @@ from data_catalog.planning import Demands
 from infra import cascade, coordination, keys, model_registry, prediction, sources, storage
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
-from infra.placement import RULES, Problem, _naive
+from infra.placement import Problem, _naive
 from infra.problem import (
     RESULT_BYTES,
     RESULT_BYTES_PER_ROW,
@@ -40,6 +40,7 @@ from infra.problem import (
 )
 from infra.progress import publish
 from infra.security import policy
+from infra.solving import solve, variants_of
 
 
 def plan_placement(
@@ -56,6 +57,7 @@ def plan_placement(
     budget: EscalationBudget | None = None,
     fallbacks: Mapping[str, str] | None = None,
     demands: Demands | None = None,
+    options: Mapping[str, tuple[VariantCard, ...]] | None = None,
     *,
     afresh: bool = False,
     rule: str = "programme",
@@ -66,7 +68,7 @@ def plan_placement(
         run_id: of this run.
         dataset: what is answered.
         cards: the tiers' own variants.
-        chosen: by site, the variant that it answers with.
+        chosen: by site, the variant that the rule of `infra/choice.py` takes.
         sites: who may answer.
         profiles: what was measured of each, in the sites' order.
         indexes: the shards of each source.
@@ -76,6 +78,7 @@ def plan_placement(
         budget: of the escalations; None: no limit.
         fallbacks: by site: why it answers with an earlier variant than it was told to.
         demands: the objective, caps and a floor; None: the makespan.
+        options: by site, the variants that the programme may choose among, all measured there; none: `chosen`.
         afresh: plan as if the ledger held nothing.
         rule: of placement, or one of those that are there to compare with.
 
@@ -93,20 +96,27 @@ def plan_placement(
         if source.site not in known:
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
     preprocessing = sources.preprocessing_digest(dataset)
-    variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
-    cascades = _cascades(store, dataset, variants, chosen, bound, confidence)
-    standard = cascades[variants["edge"].digest]
     shards = [shard for index in indexes for shard in index.shards]
+    resident = dataset.residency != "any"
+    able = {name: (options or {}).get(name) or (chosen[name],) for name in known}
+    if not afresh:
+        able = _without_those_that_answered_nothing(store, shards, able, preprocessing, resident=resident)
+    chosen = {name: mine[0] for name, mine in able.items()}
+    judge = _variant_of("cloud", cards["cloud"], chosen, sites)
+    edges = {card.digest: card for mine in able.values() for card in mine if card.tier == "edge"}
+    cascades = _cascades(store, dataset, edges or {"": cards["edge"]}, judge, bound, confidence)
     trials = {index.shards[0].source: index.trials for index in indexes}
     homes = {source: known[_origin(shards, source)] for source in trials}
     codecs = {source: choose_codec(trials[source], home, home) for source, home in homes.items()}
     demands = demands or Demands()
-    done = {} if afresh else _results_there(store, shards, chosen, preprocessing, resident=dataset.residency != "any")
+    done = {} if afresh else _results_there(store, shards, chosen, preprocessing, resident=resident)
     open_shards = [shard for shard in shards if shard.digest not in done]
     problem = Problem(
         sites=tuple(
-            place_site(site, profile, [(chosen[site.name], cascades.get(chosen[site.name].digest, standard))])
-            for site, profile in known.values()
+            place_site(
+                site, profile, [(card, cascades.get(card.digest, next(iter(cascades.values())))) for card in able[name]]
+            )
+            for name, (site, profile) in known.items()
         ),
         origins=place_origins(dataset, open_shards, codecs, trials),
         record_bytes=record_bytes(shards, next(iter(trials.values())), ESCALATION_CODEC),
@@ -116,9 +126,13 @@ def plan_placement(
         caps=demands.caps,
         accuracy=demands.accuracy,
     )
-    solution = (
-        _naive.place(problem, rule) if rule in _naive.NAIVE else RULES.get(rule, "parameter `rule`").place(problem)
-    )
+    solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule)
+    for name, digest in variants_of(solution).items():
+        chosen[name] = next(card for card in able[name] if card.digest == digest)
+    variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
+    used = {card.digest for card in (variants["edge"], *chosen.values())}
+    cascades = {digest: each for digest, each in cascades.items() if digest in used}
+    standard = cascades[variants["edge"].digest]
     where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution)
     stored = _codecs_there(store, dataset)
     placements = tuple(
@@ -197,20 +211,18 @@ def _variant_of(tier: Tier, own: VariantCard, chosen: Mapping[str, VariantCard],
 def _cascades(
     store: storage.Store,
     dataset: Dataset,
-    variants: Mapping[Tier, VariantCard],
-    chosen: Mapping[str, VariantCard],
+    edges: Mapping[str, VariantCard],
+    judge: VariantCard,
     bound: float,
     confidence: float,
 ) -> dict[str, Cascade]:
-    """By the digest of each edge variant in use: its threshold.
+    """By the digest of each edge variant: its threshold, against what answers escalated rows.
 
     Where no row may leave its site nothing escalates, and nothing can be promised.
     """
     level = 0.0 if dataset.residency == "site" else confidence
-    edges = {card.digest: card for card in (variants["edge"], *chosen.values()) if card.tier == "edge"}
     found = {
-        digest: read_threshold(store, {"edge": card, "cloud": variants["cloud"]}, bound, level)
-        for digest, card in edges.items()
+        card.digest: read_threshold(store, {"edge": card, "cloud": judge}, bound, level) for card in edges.values()
     }
     if dataset.residency == "site":
         return {digest: cascade.keep_all(threshold) for digest, threshold in found.items()}
@@ -236,6 +248,36 @@ def _reasons_to_rest(placements: Sequence[Placement]) -> dict[str, str]:
 
 def _origin(shards: Sequence[Shard], source: str) -> str:
     return next(shard.origin for shard in shards if shard.source == source)
+
+
+def _without_those_that_answered_nothing(
+    store: storage.Store,
+    shards: Sequence[Shard],
+    able: Mapping[str, tuple[VariantCard, ...]],
+    preprocessing: str,
+    *,
+    resident: bool,
+) -> dict[str, tuple[VariantCard, ...]]:
+    """What the programme may choose at each site: where the ledger holds answers of a variant, that which gave the most.
+
+    Another variant would answer all those shards anew.
+    """
+    names = {
+        (shard.digest, card.digest): keys.result(keys.result_name(shard.digest, card.answering, preprocessing))
+        for site, mine in able.items()
+        if len(mine) > 1
+        for shard in shards
+        if not resident or shard.origin == site
+        for card in mine
+    }
+    there = store.present(list(set(names.values()))) if names else set()
+
+    kept = {}
+    for site, mine in able.items():
+        asked = [shard.digest for shard in shards if not resident or shard.origin == site]
+        counts = [sum(names.get((digest, card.digest)) in there for digest in asked) for card in mine]
+        kept[site] = (mine[counts.index(max(counts))],) if max(counts) else mine
+    return kept
 
 
 def _results_there(

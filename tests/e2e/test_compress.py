@@ -36,3 +36,25 @@ def test_a_model_of_the_catalog_is_compressed_and_recommended(up_home, quick_run
 def test_bad_input_is_one_line(up_home, arguments, message):
     error = up_home.call("models", "compress", *arguments, code=2).stderr
     assert message in error.splitlines()[-1]
+
+
+def test_the_planner_chooses_among_what_was_published_unless_the_group_was_told(up_home, quick_run):
+    """Of the variants that an edge measured it takes the one whose plan is best; a push leaves it none to choose from."""
+    up_home.call("models", "compress", "quick", "--recipe", "int8", "--recipe", "float16", "--max-drop", "0.2")
+
+    def planned() -> tuple[dict, set[str]]:
+        plan = json.loads(up_home.call("plan", "--model", "quick", "--afresh", "--json").stdout)["plan"]
+        return plan, {name for site in plan["sites"] if site["site"] != "cloud" for name in site["variants"]}
+
+    free, among = planned()
+    assert all(len(site["variants"]) == 1 for site in free["sites"])
+    assert among <= {"edge", "int8", "float16"}
+    up_home.call("models", "push", "quick", "edge")
+    try:
+        told, names = planned()
+    finally:
+        up_home.call("models", "rollback", "quick")
+    assert names == {"edge"}
+    assert free["seconds"] <= told["seconds"] * (1 + 1e-6) + 0.5  # profiles are measured anew for what is new
+    again = up_home.run("--model", "quick")
+    assert again["computed_results"] == 0, "what one variant has answered is not answered by another"

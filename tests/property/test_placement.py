@@ -20,6 +20,7 @@ from infra.placement._relaxation import Columns, relax
 from infra.placement._rounding import largest_remainders, round_off
 from infra.placement.programme import costs_of, place
 from infra.simulator import events, policies, worlds
+from infra.solving import solve, variants_of
 from infra.testing.placement_suite import problems, require_sound
 
 pytestmark = pytest.mark.property
@@ -242,3 +243,57 @@ def test_the_rule_of_the_run_is_in_the_registry():
     a = Arrays(problem)
     solution = RULES.get("programme").place(problem)
     assert evaluate(a, *rule.as_arrays(a, solution.counts)).seconds == pytest.approx(solution.seconds)
+
+
+# --- one variant a site -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(problems(shards=6, priced=True), st.sampled_from(OBJECTIVES))
+def test_a_run_has_one_variant_a_site_and_the_bound_is_over_all_placements(problem, objective):
+    problem = dataclasses.replace(problem, objective=objective)
+    free, one = place(problem), solve(problem)
+    require_sound(problem, one)
+    assert len(variants_of(one)) == len({(i, v) for _, i, v in one.counts})
+    value = {"makespan": one.seconds, "bytes": one.bytes, "money": one.money}[objective]
+    assert value >= free.lower_bound * (1 - 1e-9) - 1e-9
+    assert one.lower_bound <= value
+    if len(variants_of(free)) == len({(i, v) for _, i, v in free.counts}):
+        assert one.counts == free.counts
+
+
+# --- more is never worse, in real numbers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_more_of_anything_never_raises_the_bound(seed):
+    """The optimum of the relaxation, which bounds all plans: wider links, more speed, another site."""
+    problem = worlds.random_problem(12, 3000, seed)
+    before = place(problem)
+    rng = np.random.default_rng(seed)
+    name = problem.sites[int(rng.integers(1, len(problem.sites)))].name
+    old = next(site for site in problem.sites if site.name == name)
+    quicker = tuple(dataclasses.replace(v, seconds_per_row=v.seconds_per_row / 2) for v in old.variants)
+    for new in (
+        dataclasses.replace(old, up=4 * old.up, down=4 * old.down),
+        dataclasses.replace(old, variants=quicker),
+        dataclasses.replace(old, threads=2 * old.threads, host_cores=4 * old.host_cores),
+    ):
+        more = dataclasses.replace(problem, sites=tuple(new if s.name == name else s for s in problem.sites))
+        assert place(more).lower_bound <= before.seconds * (1 + 1e-6)
+    joined = explain.with_site(problem, explain.like(problem, name, "one-more"))
+    assert place(joined).lower_bound <= before.seconds * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_say_nothing_at_scale(seed):
+    """Where whole numbers are not solved for: renamed sites get the same shares."""
+    problem = worlds.random_problem(15, 4000, seed)
+    new = {site.name: f"{len(problem.sites) - k:03}-{site.name}" for k, site in enumerate(problem.sites)}
+    other = dataclasses.replace(
+        problem,
+        sites=tuple(dataclasses.replace(site, name=new[site.name]) for site in problem.sites),
+        origins=tuple(dataclasses.replace(origin, site=new[origin.site]) for origin in problem.origins),
+    )
+    found, again = place(problem), place(other)
+    assert again.counts == {(new[o], new[i], v): n for (o, i, v), n in found.counts.items()}

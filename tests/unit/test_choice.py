@@ -134,3 +134,34 @@ def test_a_variant_is_measured_once_for_a_runtime():
     )
     refused = {f"{TWIN.digest}@litert 2.3.0": "no"}
     assert choice.unmeasured(profile({(CLOUD.digest, "tensorflow"): 1.0}, refused=refused), offered) == ()
+
+
+def test_an_edge_that_nobody_told_measures_others_that_are_better_in_something():
+    smaller, slower = card("int8", stored_bytes=1, bytes=1), card("worse", accuracy=0.5, bytes=9)
+    big = {**BASE, "edge": EDGE.model_copy(update={"bytes": 5})}
+
+    def offered(**more) -> list[str]:
+        found = choice.candidates(
+            site(), big["edge"], big, [big["edge"], smaller, slower], VERSIONS.__getitem__, **more
+        )
+        return [c.name for c in found]
+
+    assert offered() == ["edge", "int8"]
+    assert offered(pinned=True) == ["edge"]
+    many = [card(f"v{k}", rows_per_second=float(k)) for k in range(1, 9)]
+    found = choice.candidates(site(), EDGE, BASE, many, VERSIONS.__getitem__)
+    assert [c.name for c in found] == ["edge", "v8", "v7", "v6"], "the fastest, and no more than a probe should measure"
+
+
+def test_the_rule_leaves_other_nets_to_the_planner():
+    other = card("int8", bytes=1)
+    own = EDGE.model_copy(update={"bytes": 5})
+    base = {**BASE, "edge": own}
+    offered = choice.candidates(site(), own, base, [own, other], VERSIONS.__getitem__)
+    known = profile({(own.digest, "litert"): 1.0, (other.digest, "litert"): 9.0})
+    assert choice.choose(site(), offered, known, own).name == "edge"
+    assert [c.name for c in choice.options(site(), own, offered, known)] == ["edge", "int8"]
+    unmeasured = profile({(own.digest, "litert"): 1.0})
+    assert [c.name for c in choice.options(site(), own, offered, unmeasured)] == ["edge"]
+    assert choice.options(site("cloud"), CLOUD, (CLOUD, TWIN), known) == (CLOUD,)
+    assert choice.options(site(), FLOAT16, offered, known) == (FLOAT16,), "a site that fell back has no choice"
