@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +20,7 @@ from infra.placement.programme import costs_of, place
 from infra.problem import from_json, to_json
 from infra.report import plan_chart
 from infra.simulator.worlds import random_problem
+from infra.solving import solve
 from infra.testing.placement_suite import problems
 
 pytestmark = pytest.mark.unit
@@ -180,3 +183,16 @@ def test_the_picture_is_whole_and_names_every_site():
     words = " ".join(picture.itertext())
     assert all(site.name in words for site in problem.sites)
     assert "no plan is sooner than" in words
+
+
+def test_asking_why_loads_neither_prefect_nor_tensorflow():
+    code = (
+        "import sys, cloudedge.planning; print(*sorted({'prefect', 'tensorflow', 'tf_keras', 's3fs'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_what_is_planned_again_after_a_change_is_near_its_bound_too():
+    problem = random_problem(300, 100_000, 5)
+    assert solve(explain.change(problem, "uplink of edge-17 = 5 Mbit/s")).gap < 0.05
