@@ -11,6 +11,7 @@ from data_catalog.nouns import CodecTrial, Profile, Site
 from infra.codec_trials import choose_codec
 from infra.placement import RULES, PlaceOrigin, PlaceSite, PlaceVariant, Problem
 from infra.placement.programme import predict
+from infra.solving import solve
 
 pytestmark = pytest.mark.unit
 
@@ -152,3 +153,20 @@ def test_a_prediction_counts_the_work_the_links_and_the_second_part(counts, seco
     sites = (site("a", up=up, escalation=0.5), site("b", escalation=0.5), site("cloud"))
     problem = Problem(sites=sites, origins=(origin("a"),), record_bytes=1)
     assert predict(problem, counts)[0] == pytest.approx(seconds)
+
+
+def test_a_site_has_one_variant_also_where_only_both_would_do():
+    """A floor that the quick one misses, and the good one passes alone: a mixture is cheaper, and not to be had."""
+    quick = PlaceVariant(name="quick", seconds_per_row=1e-3, startup_seconds=0, accuracy=0.90)
+    good = PlaceVariant(name="good", seconds_per_row=4e-3, startup_seconds=0, accuracy=0.97)
+    problem = Problem(
+        sites=(site("a", variants=(quick, good)),), origins=(origin("a", resident=True),), record_bytes=1, accuracy=0.93
+    )
+    mixed, one = RULES.get("programme").place(problem), solve(problem)
+    assert len(mixed.counts) == 2
+    assert one.counts == {("a", "a", "good"): 10}
+    assert one.lower_bound == pytest.approx(mixed.lower_bound)
+    assert one.gap == pytest.approx(one.seconds / mixed.lower_bound - 1)
+    assert solve(dataclasses.replace(problem, accuracy=0.0)).counts == {("a", "a", "quick"): 10}
+    with pytest.raises(PlanError, match="no variant reaches the accuracy"):
+        solve(dataclasses.replace(problem, accuracy=0.98))
