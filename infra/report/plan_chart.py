@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"compute": "#2f6db5", "cores": "#9ec5e8", "uplink": "#4f8f8b", "downlink": "#c9a227"}
 SECOND = "#d98032"
-LEFT, LANE = 190, 40
+LEFT, LANE, TOP = 190, 40, 34
 MOST = 60  # sites that are drawn: those that take longest
 
 
@@ -25,32 +25,32 @@ def seconds(problem: Problem, solution: Solution) -> str:
     order = sorted(range(len(a.names)), key=lambda i: -max(float(part[i]) for part in costs.parts.values()))[:MOST]
     end = max(costs.seconds, 1e-9)
     scale = (WIDTH - LEFT - 40) / end
-    height = LANE * (len(order) + bool(costs.second)) + 46
+    height = LANE * (len(order) + bool(costs.second)) + TOP + 26
     parts = [opening(height, "What each site is planned to take, in seconds, by what it comes from")]
     step, tick = nice(end / 8), 0.0
     while tick <= end:
         x = LEFT + tick * scale
-        parts.append(f'<line x1="{x:.1f}" y1="16" x2="{x:.1f}" y2="{height - 22}" class="grid"/>')
+        parts.append(f'<line x1="{x:.1f}" y1="28" x2="{x:.1f}" y2="{height - 22}" class="grid"/>')
         parts.append(f'<text x="{x:.1f}" y="{height - 8}" class="tick" text-anchor="middle">{tick:g} s</text>')
         tick += step
     for lane, i in enumerate(sorted(order)):
-        y = LANE * lane + 20
+        y = LANE * lane + TOP
         parts.append(f'<text x="0" y="{y + 18}" class="site">{escape(a.names[i])}</text>')
         for row, (name, colour) in enumerate(COLOURS.items()):
             value = float(costs.parts[name][i])
             parts.append(_bar(LEFT, y + 8 * row, value * scale, colour, f"{a.names[i]}: {name}, {value:.3f} s"))
     if costs.second:
-        y = LANE * len(order) + 20
+        y = LANE * len(order) + TOP
         parts.append(f'<text x="0" y="{y + 18}" class="site">escalations</text>')
         what = f"{a.names[a.first_cloud]} answers what the edges are unsure of, {costs.second:.3f} s"
         parts.append(_bar(LEFT + costs.first * scale, y, costs.second * scale, SECOND, what, 24))
     if problem.objective == "makespan":
         x = LEFT + solution.lower_bound * scale
         parts.append(
-            f'<line x1="{x:.1f}" y1="16" x2="{x:.1f}" y2="{height - 22}" stroke="#b3402a" stroke-dasharray="4 3"/>'
+            f'<line x1="{x:.1f}" y1="28" x2="{x:.1f}" y2="{height - 22}" stroke="#b3402a" stroke-dasharray="4 3"/>'
         )
         parts.append(
-            f'<text x="{x:.1f}" y="10" class="tick" text-anchor="end">no plan is sooner than {solution.lower_bound:.3g} s</text>'
+            f'<text x="{x:.1f}" y="24" class="tick" text-anchor="end">no plan is sooner than {solution.lower_bound:.3g} s</text>'
         )
     x = float(LEFT)
     for name, colour in COLOURS.items():
