@@ -181,7 +181,7 @@ def plan_placement(
         balance=solution.balance,
         access=access,
     )
-    store.put(keys.run(run_id, "problem.json"), to_json(problem, solution))
+    coordination.put(store, run_id, keys.run(run_id, "problem.json"), to_json(problem, solution))
     coordination.put(store, run_id, keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     if open_shards:
         store.put(keys.latest_run(), run_id.encode())
