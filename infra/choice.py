@@ -130,9 +130,7 @@ def choose(site: Site, offered: tuple[VariantCard, ...], profile: Profile, own: 
         raise nothing_runs(site, own, offered[0].runtime_version, reasons)
     before = profile.chosen.get(own.version)
     rested = next((card for card in fit if card.digest == before), None)
-    if not (
-        site.runtime and site.runtime != own.runtime
-    ):  # by speed among files of one net; the planner looks at others
+    if not (site.runtime and site.runtime != own.runtime):  # among files of one net; the planner looks at others
         rested = rested or next((card for card in fit if card.digest == own.digest), None)
         alike = [card for card in fit if rested is None or _net(card) == _net(rested)]
         fit = alike or fit
