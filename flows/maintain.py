@@ -1,4 +1,4 @@
-"""What is to be done now and then: delete what nobody needs any more."""
+"""What is to be done now and then: renew the sites' access, delete what nobody needs any more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from infra.retention import HISTORY, KEEP
 from infra.settings import read_settings
 from tasks.prune_models import prune_models_task
+from tasks.renew_sites import renew_sites_task
 
 
 @flow(name="maintain", flow_run_name="tidy up")
@@ -21,9 +22,12 @@ def maintain(
     ] = HISTORY,
     delete: Annotated[bool, Field(description="Delete; else only say what would go")] = False,
 ) -> dict[str, list[str]]:
-    """By model, the versions that were deleted, or would be.
+    """By model, the versions that were deleted, or would be; and under `sites`, what was done for sites that joined.
 
     Raises:
         CloudEdgeError: what stopped it, such as a store that cannot be reached.
     """
-    return prune_models_task(model, keep, history, delete, read_settings().required_bucket())
+    settings = read_settings()
+    bucket = settings.required_bucket()
+    renewed = renew_sites_task(settings.home, bucket)
+    return prune_models_task(model, keep, history, delete, bucket) | {"sites": renewed}
