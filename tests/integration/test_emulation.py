@@ -26,7 +26,7 @@ def test_a_site_behind_a_link_and_everything_taken_down(up_store, up_variables, 
     up_store.delete(keys.presence(WARD.name))
     with emulated([WARD], up_variables["AWS_ENDPOINT_URL"], tmp_path, up_variables) as (sites, means):
         site = sites[WARD.name]
-        site.set_share(0.9)
+        site.set_share(1.5)
         seen = wait_for("a sign of life", lambda: mailbox.read_presence(up_store, WARD.name))
         assert (seen.site, seen.host) == (WARD.name, WARD.name)
         wait_for("the relay's count", lambda: min(site.passed()) > 0)
