@@ -67,7 +67,7 @@ def _hear(state: State, now: float) -> None:
             each.progress, each.heard = progress, now
             state.returned(name)
         _pace(each, now)
-        state.saw(name, each.pace.factor)
+        state.saw(name, each, each.pace.each / each.pace.factor)
         silent = now - each.heard
         patient = state.patience.lease + (0.0 if each.progress else state.places[name].dispatch_seconds)
         if silent > patient and name not in state.gone and not _is_there(state, name):
