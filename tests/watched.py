@@ -38,7 +38,7 @@ ROWS = 4
 ALLOWED = AccessDecision(
     who="me", does="run", dataset="toy", sensitivity="public", region="", sites=(), purpose="", hour=0, rule="r"
 )
-QUICK = Patience(look=0.2, looks=1e9, lease=3.0, linger=2.0, give_up=1.0)
+QUICK = Patience(look=0.2, looks=1e9, longest_look=1.0, lease=3.0, linger=2.0, give_up=1.0)
 
 
 def answer(x):

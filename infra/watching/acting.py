@@ -41,14 +41,15 @@ def hand(state: State, site: str, key: str, shards: dict[str, Placement]) -> Non
     """Have a site do the order of that key, beside all else."""
     order = WorkOrder.model_validate_json(state.store.get(key))
     work = [state.seconds(p, state.places[site]) for p in shards.values() if not p.reused]
-    start, each = state.start(site), statistics.fmean(work) if work else 0.0
+    start, compute = state.start(site), statistics.fmean(work) if work else 0.0
+    each = compute
     if work and order.order_id == site:  # a link may take longer than the work: its own, or those of other origins
         others = any(p.shard.origin != site for p in shards.values())
         planned = state.first.predicted_seconds if others else state.first.predicted_site_seconds.get(site, 0.0)
         each = max(each, (planned - start) / len(work))
     pace = Pace(shards=len(work), start=start, each=each, elapsed=0.0)
     now = time.monotonic()
-    handed = Handed(order, now, time.time(), shards, dict(shards), pace, heard=now)
+    handed = Handed(order, now, time.time(), shards, dict(shards), pace, compute, heard=now)
     state.running[site] = handed
 
     def call() -> None:
@@ -73,8 +74,8 @@ def _receipt(state: State, site: str, handed: Handed, receipt: Receipt) -> None:
         if p.result not in left:
             _answer(state, digest, p)
     worked = receipt.finished - receipt.started - receipt.startup_seconds
-    if receipt.computed_results > 1 and worked > 0 and handed.pace.each:
-        state.saw(site, receipt.computed_results * handed.pace.each / worked)
+    if receipt.computed_results > 1:
+        state.saw(site, handed, worked / receipt.computed_results)
     state.put_off = 0.0
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_catalog.errors import SiteFailed
 from data_catalog.replanning import OrderProgress
-from infra import keys, storage
+from infra import keys, mailbox, storage
+from infra.agent import SIGN_SECONDS
 from infra.replanning import Queue, Standing, decide, duplicates
 from infra.watching import acting
 
@@ -66,16 +67,24 @@ def _hear(state: State, now: float) -> None:
             each.progress, each.heard = progress, now
             state.returned(name)
         _pace(each, now)
-        state.saw(name, each.pace.factor)
+        state.saw(name, each, each.pace.each / each.pace.factor)
         silent = now - each.heard
         patient = state.patience.lease + (0.0 if each.progress else state.places[name].dispatch_seconds)
-        if silent > patient and name not in state.gone:
+        if silent > patient and name not in state.gone and not _is_there(state, name):
             state.gone[name] = (now, SiteFailed(
                 f"site {name} has given no sign of life for {silent:.0f} s, and has {len(each.open)} shards of order"
                 f" {each.order.order_id}; look at that machine and run again"
             ))  # fmt: skip
             acting.strand(state, name, state.waiting[name])
             state.put_off = 0.0
+
+
+def _is_there(state: State, name: str) -> bool:
+    """Whether a site's own process gave a sign of life of late, though not of its order: what it waits for may be a letter."""
+    if state.sites[name].dispatch != "mailbox":
+        return False
+    presence = mailbox.read_presence(state.store, name)
+    return presence is not None and time.time() - presence.at < 2 * SIGN_SECONDS + state.patience.lease
 
 
 def _pace(handed: Handed, now: float) -> None:

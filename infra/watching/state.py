@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infra import keys
-from infra.replanning import Pace, shard_seconds
+from infra.replanning import MARGIN, Pace, shard_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,6 +83,7 @@ class Handed:
     every: dict[str, Placement]  # by digest: all of it
     open: dict[str, Placement]  # neither answered, as far as is known, nor withdrawn
     pace: Pace
+    work: float  # seconds between two shards, if no link is waited for
     progress: OrderProgress | None = None
     heard: float = 0.0  # when that was new
     withdrawn: set[str] = field(default_factory=set)
@@ -142,9 +143,11 @@ class State:
         variants = tuple(replace(v, seconds_per_row=v.seconds_per_row / factor) for v in place.variants)
         return replace(place, variants=variants, latency_seconds=place.latency_seconds / factor)
 
-    def saw(self, site: str, factor: float) -> None:
-        """Believe a speed, within reason."""
-        self.factors[site] = min(FASTEST, max(SLOWEST, factor))
+    def saw(self, site: str, handed: Handed, seconds: float) -> None:
+        """Believe seconds between two shards, within reason; where links were planned to be waited for, only what is more."""
+        measured = handed.work if seconds > (1 + MARGIN) * handed.pace.each else handed.pace.each
+        if seconds > 0 and measured > 0:
+            self.factors[site] = min(FASTEST, max(SLOWEST, measured / seconds))
 
     def in_ledger(self, placements: Iterable[Placement]) -> set[str]:
         """Those of the results that are there."""

@@ -162,7 +162,7 @@ def test_every_command_and_option_exists(name):
             if isinstance(command, click.Group) and len(words) > 2:
                 assert words[2] in command.commands, f"{name}: {line}"
                 command = command.commands[words[2]]
-            known = {option for p in getattr(command, "params", ()) for option in p.opts}
+            known = {option for p in getattr(command, "params", ()) for option in (*p.opts, *p.secondary_opts)}
             assert set(re.findall(r"--[a-z-]+", arguments)) <= known, f"{name}: {line}"
 
 

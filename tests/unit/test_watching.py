@@ -86,7 +86,7 @@ def require_whole(store, plan, done, plain):
 
 def test_a_run_that_goes_well_is_left_alone(store, tmp_path, monkeypatch):
     made = make(store, Speeds({}), monkeypatch)
-    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0))
+    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0, longest_look=30.0))
     assert done.plan == made[0]
     assert not done.replanned
     assert not done.sent
@@ -122,7 +122,7 @@ def test_a_slow_site_loses_shards_to_the_others(plain, store, tmp_path, monkeypa
 def test_a_site_that_fails_is_done_without(plain, store, tmp_path, monkeypatch):
     storage.stand_in(store)
     plan, *_ = made = make(store, Speeds({"edge-2": 0.05}, broken={"edge-2": 5}), monkeypatch)
-    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0))
+    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=30.0, longest_look=30.0))
     require_whole(store, plan, done, plain)
     lost = next(r for r in done.receipts if r.site == "edge-2")
     assert "the accelerator is gone" in lost.lost
@@ -146,7 +146,9 @@ def test_a_site_that_falls_silent_is_done_without(plain, store, tmp_path, monkey
     speeds = Speeds({}, stuck={"edge-2"})
     plan, *_ = made = make(store, speeds, monkeypatch, planned=5.0)
     monkeypatch.setattr(oversight.Oversight, "_tell", lambda self: None if self._order.site == "edge-2" else TELL(self))
-    done = run(store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=1.5, lease=1.0))
+    done = run(
+        store, *made, tmp_path / "home", patience=dataclasses.replace(QUICK, look=1.5, longest_look=1.5, lease=1.0)
+    )
     speeds.freed.set()
     require_whole(store, plan, done, plain)
     assert "edge-2 has given no sign of life" in done.replanned[0].why
