@@ -47,9 +47,7 @@ def work(site: str) -> None:
     store = SiteStore(waiting, found.home / "sites" / site / "premises")
     stand_in(store)
     with suppress(StoreError):  # the link is down: another start will do
-        if (
-            not member
-        ):  # one that joined has sent its key; others encrypt restricted shards for it, and must not make its pair
+        if not member:  # who joined has sent its key; others seal for this site, and must not make its pair
             pairs.public_key(store, found.home, site)
     with workspace(found.home) as folder:
         _say(f"site {site} looks into its mailbox in bucket {store.bucket}")

@@ -155,18 +155,17 @@ def test_nobody_there_is_said_with_what_to_do(store):
 def test_a_letter_that_another_coordinator_lost_is_posted_again(store, site, monkeypatch):
     monkeypatch.setattr(mailbox, "LOOK_AFTER_LETTER", 0.01)
     lost = []
-    post = mailbox.post
 
     def posting(*about) -> None:
-        post(*about)
+        mailbox.post(*about)
         if not lost:
             lost.append(about)
             store.put(keys.mailbox("post-1"), Mailbox().model_dump_json().encode())
         else:
             agent.look("post-1", site, {"prepare": lambda each: DONE}, set(), {})
 
-    monkeypatch.setattr(mailbox, "post", posting)
-    assert mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 60.0).body == DONE.model_dump()
+    answered = mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 60.0, posting)
+    assert answered.body == DONE.model_dump()
 
 
 def test_the_site_store_is_the_store_but_for_what_stays(store, site, tmp_path):
