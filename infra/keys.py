@@ -32,7 +32,9 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     agreement/<what>.json                                  who coordinates it, where coordinators agree over the store
     runs/<run_id>/{plan.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
+    runs/<run_id>/{missing.parquet, report-<n>.json}       rows without an answer; what was reported before it was settled
     runs/latest                                            id of the run or plan that placed something last
+    unsettled/<run_id>.json                                what a run that has ended left open, until it is settled
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ import json
 
 ENCRYPTED = ".enc"
 DATA_KEYS = "keys"
+UNSETTLED = "unsettled"
+ESCALATIONS = "escalations"  # the order of a run's cloud that answers what the edges escalated
 
 
 def digest_of(*parts: object) -> str:
@@ -248,6 +252,21 @@ def wrapped_key(key_id: str, site: str) -> str:
 def latest_run() -> str:
     """Key of the id of the run or plan that placed something last."""
     return "runs/latest"
+
+
+def unsettled(run_id: str) -> str:
+    """Key of what a run that has ended left open."""
+    return f"{UNSETTLED}/{run_id}.json"
+
+
+def order(run_id: str, site: str, kind: str = "") -> str:
+    """Key of an order of a site: its first, or one of a kind; a site's name has no dot."""
+    return run(run_id, "orders", f"{order_id(site, kind)}.json")
+
+
+def order_id(site: str, kind: str = "") -> str:
+    """What an order of a site is called in its run."""
+    return f"{site}.{kind}" if kind else site
 
 
 def run(run_id: str, *parts: str) -> str:

@@ -61,7 +61,7 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
     if missing and not dask_address:
         model, model_bytes = sites.cached_model(store, order.card, home / "sites" / order.site)
     begun = time.time()
-    stage = "infer" if order.order_id == order.site else "answer escalations"
+    stage = "answer escalations" if order.order_id.partition(".")[0] == keys.ESCALATIONS else "infer"
     done: list[engine.BlockDone] = []
 
     def collect(block: engine.BlockDone) -> None:
@@ -84,10 +84,10 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
 
     publish(stage, order.site, 0, len(order.shards))
     keyring = Keyring(store, order.site, home)  # a cluster's workers have their own
-    rationed = order.escalation is not None and order.escalation.rationed
+    held, picked = (order.escalation.held, order.escalation.picked) if order.escalation else (False, ())
     try:
         escalate = engine.escalate_known if dask_address else partial(engine.escalate_known, keyring=keyring)
-        if not rationed:
+        if not held and not picked:
             compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
@@ -97,10 +97,10 @@ def infer_shards(order_key: str, home: Path, bucket: str, dask_address: str | No
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)
             answer = partial(engine.run_block, predictors=predictors, keyring=keyring)
             compute.map_blocks(answer, blocks(missing), threads=order.threads + 1, done=collect)
-        if rationed and order.shards:  # in one piece: which rows gain most is known of all shards together
-            ration = engine.escalate_rationed if dask_address else partial(engine.escalate_rationed, keyring=keyring)
+        if picked:  # in one piece: of what does not fit the bytes, those stay that gain least
+            send = engine.escalate_picked if dask_address else partial(engine.escalate_picked, keyring=keyring)
             whole = dataclasses.replace(blocks(order.shards)[0], shards=order.shards)
-            compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
+            compute.map_blocks(send, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
     receipt = _receipt(order, started, begun, model_bytes, len(missing), done)
@@ -133,6 +133,7 @@ def _receipt(
         first, last = edges.get(clock.name, (clock.start, clock.end))
         edges[clock.name] = (min(first, clock.start), max(last, clock.end))
     escalated: tuple[Escalated, ...] = tuple(e for block in done for e in block.escalated)
+    answered = () if order.escalation and order.escalation.picked else order.shards  # else it was asked to send rows
     return Receipt(
         run_id=order.run_id,
         order_id=order.order_id,
@@ -142,10 +143,10 @@ def _receipt(
         fallback=order.fallback,
         started=started,
         finished=time.time(),
-        shards=len(order.shards),
-        rows=sum(shard.rows for shard in order.shards),
+        shards=len(answered),
+        rows=sum(shard.rows for shard in answered),
         computed_results=computed,
-        reused_results=len(order.shards) - computed,
+        reused_results=max(0, len(answered) - computed),
         escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
         held_rows=sum(block.held_rows for block in done),
         seconds=seconds,

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import (
-    EscalationBudget,
     EscalationOrder,
     OrderedShard,
     Placement,
     Plan,
-    Profile,
     Site,
     WorkOrder,
 )
-from infra import ration, storage
+from infra import storage
 from infra.codec_trials import ESCALATION_CODEC
 from infra.orders import put_order
 
 
-def write_orders(
-    plan: Plan, sites: Sequence[Site], profiles: Sequence[Profile], bucket: str, *, restricted: bool = False
-) -> dict[str, str]:
+def write_orders(plan: Plan, sites: Sequence[Site], bucket: str, *, restricted: bool = False) -> dict[str, str]:
     """Store a work order for every site that has shards in the plan; the orders' keys, by site.
 
     Args:
         plan: of the run.
         sites: of the run.
-        profiles: what was measured of each, in the sites' order.
         bucket: of the store.
         restricted: whether records lie in the store encrypted.
 
@@ -39,16 +34,10 @@ def write_orders(
         AccessDenied: the policy does not let this user do that any more.
     """
     store = storage.open_store(bucket)
-    known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
     clouds = [site.name for site in sites if site.tier == "cloud"]
-    shares = _shares(plan.budget, plan, known)
     written = {}
     for site in sorted(sites, key=lambda site: site.name):
         order = work_order(plan, site, clouds[:1] if restricted else None)
-        if order.escalation and site.name in shares:
-            rows, size = shares[site.name]
-            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
-            order = order.model_copy(update={"escalation": rationed})
         if order.shards:
             written[site.name] = put_order(store, order, plan.access)
     return written
@@ -73,6 +62,7 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         preprocessing=plan.preprocessing,
         shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
         recipients=tuple(recipients or ()),
+        held=plan.budget is not None,
     )
     return WorkOrder(
         run_id=plan.run_id,
@@ -104,17 +94,6 @@ def _in_turn(plan: Plan, site: Site) -> list[Placement]:
         turns.append((p.shard.origin != site.name, passed[p.shard.origin] / counts[p.shard.origin]))
         passed[p.shard.origin] += 1
     return [mine[i] for i in sorted(range(len(mine)), key=turns.__getitem__)]
-
-
-def _shares(
-    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
-) -> dict[str, tuple[int | None, int | None]]:
-    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
-    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
-    if budget is None:
-        return {}
-    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
-    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
 
 
 write_orders_task = task(name="write orders", cache_policy=NO_CACHE)(write_orders)

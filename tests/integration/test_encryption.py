@@ -145,7 +145,7 @@ class Bench:
         self.plan = plan_placement(
             name, self.dataset, self.cards, chosen, SITES, profiles, indexes, 0.1, bucket, confidence=0
         )
-        write_orders(self.plan, SITES, profiles, bucket, restricted=self.dataset.sensitivity == "restricted")
+        write_orders(self.plan, SITES, bucket, restricted=self.dataset.sensitivity == "restricted")
         self.stored = []
         for source in self.dataset.sources:
             mine = [p for p in self.plan.placements if p.shard.source == source.name]
