@@ -1,4 +1,4 @@
-"""Order the edges to send rows that they are unsure of: within a budget those that gain most, or what did not arrive."""
+"""Order the edges to send rows that they are unsure of: those that gain most, or what did not arrive."""
 
 from __future__ import annotations
 
