@@ -73,3 +73,41 @@ def test_a_site_killed_in_mid_run_and_started_again(up_home, up_store, up_variab
     crossed = sum(line["wan_bytes"] for line in lines.values())
     assert 0 < report["raw_bytes"] - crossed < report["raw_bytes"]
     assert up_store.keys(keys.run(report["run_id"], "answers"))
+
+
+def test_a_site_that_is_cut_off_does_its_work_and_is_reconciled(
+    up_home, up_store, up_variables, quick_run, posted, tmp_path
+):
+    """It has its order, and the run does not wait for it: what it answers later is sent once, and settles the run."""
+    born = (posted / "datasets" / "posted.yaml").read_text().replace("shard_rows: 100", "shard_rows: 300")
+    (posted / "datasets" / "cut-off.yaml").write_text(born)
+    command = ("run", "--json", "--dataset", "cut-off", "--model", "quick", "--catalog", str(posted))
+    with (
+        site_process("post-1", tmp_path / "1", up_variables) as cut,
+        site_process("post-2", tmp_path / "2", up_variables),
+    ):
+        before = {*up_store.keys("runs")}
+        run = up_home.start(*command, "--deadline", "60s")
+        wait_for("the order", lambda: any(
+            key.endswith("/answers/compress-post-1.json") for key in {*up_store.keys("runs")} - before
+        ))  # fmt: skip
+        cut.send_signal(signal.SIGSTOP)
+        out, err = run.communicate(timeout=300)
+        assert run.returncode == 3, err
+        partial = json.loads(out)
+        assert partial["status"] == "partial"
+        assert partial["open_reasons"]["post-1"] == "no answer by the deadline"
+        cut.send_signal(signal.SIGCONT)
+        receipt = keys.run(partial["run_id"], "receipts", "post-1.json")
+        wait_for("the work of the site that was cut off", lambda: up_store.exists(receipt))
+        up_home.call("reconcile", partial["run_id"])
+    report = json.loads(up_store.get(partial["report_key"]))
+    assert (report["status"], report["rows_out"], report["pending_rows"]) == ("complete", 5000, 0)
+    answered = json.loads(up_store.get(keys.run(partial["run_id"], "answers", "answer-post-1.json")))
+    orders = [key.rpartition("/")[2] for key in up_store.keys(keys.run(partial["run_id"], "orders"))]
+    assert not [name for name in orders if name.startswith("post-1.")], "nothing was asked of it again"
+    line = next(line for line in report["sites"] if line["name"] == "post-1")
+    assert line["rows"] == 2500
+    # all that its work sent, once; the rest is what it was asked before it was cut off
+    sent = next(line for line in partial["sites"] if line["name"] == "post-1")["wan_bytes"]
+    assert line["wan_bytes"] - sent <= 1.01 * (answered["wan_in"] + answered["wan_out"])

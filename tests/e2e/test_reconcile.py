@@ -50,6 +50,12 @@ def waiting(request, quick_run, up_home):
 
 
 @pytest.fixture(scope="module")
+def whole(waiting, up_home):
+    """The report of the same run when the cloud is back."""
+    return up_home.run(*BOUND)
+
+
+@pytest.fixture(scope="module")
 def module_store(up_variables):
     from infra.storage import open_store
 
@@ -76,7 +82,7 @@ def test_without_the_cloud_a_run_is_complete_and_its_unsure_rows_wait(waiting, q
     assert {row["status"] for row in rows} == {"edge", "edge-pending"}
 
 
-def test_reconciling_settles_it_and_no_byte_crosses_a_link_again(waiting, up_home, module_store):
+def test_reconciling_settles_it_and_no_byte_crosses_a_link_again(waiting, up_home, module_store, request):
     before, still = waiting
     done = up_home.call("reconcile", before["run_id"])
     assert f"{before['run_id']}: settled: 1,222 of 1,222 rows" in done.stdout
@@ -92,14 +98,13 @@ def test_reconciling_settles_it_and_no_byte_crosses_a_link_again(waiting, up_hom
     kept = json.loads((up_home.path / "runs" / before["run_id"] / "report.json").read_text())
     assert kept == after
     assert "no unsettled run" in up_home.call("reconcile", before["run_id"], code=2).stderr
-    undisturbed = up_home.run(*BOUND)
-    assert undisturbed["computed_results"] == 0
-    assert predictions(module_store, undisturbed).equals(predictions(module_store, after))
+    whole = request.getfixturevalue("whole")
+    assert whole["computed_results"] == 0
+    assert predictions(module_store, whole).equals(predictions(module_store, after))
 
 
-def test_at_the_deadline_what_is_there_counts_and_the_rest_is_named_and_settled(waiting, up_home, module_store):
+def test_at_the_deadline_what_is_there_counts_and_the_rest_is_named_and_settled(whole, up_home, module_store):
     """Two shards of one edge are lost, and there is no time; later there is, and only they are computed."""
-    whole = up_home.run(*BOUND)
     plan = Plan.model_validate_json(module_store.get(keys.run(whole["run_id"], "plan.json")))
     lost = [placement for placement in plan.placements if placement.site == "edge-1"][:2]
     for placement in lost:
