@@ -97,7 +97,8 @@ def collaborate(
     ):
         report = _run(entries, run_id, bound, confidence, budget, demands, rule, ends, work, bucket, watch)
     if not report.open_reasons:  # what it answered may settle what earlier runs left open
-        as_far_as(reconcile, settlement.open_runs(open_store(bucket), dataset, model), ends, forgiving=True)
+        for earlier in settlement.open_runs(open_store(bucket), dataset, model):
+            as_far_as(reconcile, [earlier], ends, forgiving=True)
     return report
 
 
