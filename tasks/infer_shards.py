@@ -133,7 +133,9 @@ def _receipt(
         first, last = edges.get(clock.name, (clock.start, clock.end))
         edges[clock.name] = (min(first, clock.start), max(last, clock.end))
     escalated: tuple[Escalated, ...] = tuple(e for block in done for e in block.escalated)
-    answered = () if order.escalation and order.escalation.picked else order.shards  # else it was asked to send rows
+    answered = (
+        () if order.escalation and order.escalation.picked and not computed else order.shards
+    )  # else it was asked to send rows
     return Receipt(
         run_id=order.run_id,
         order_id=order.order_id,
