@@ -63,7 +63,14 @@ cli.add_command(lab)
     "--escalate-at-most",
     multiple=True,
     metavar="AMOUNT",
-    help="Budget of the run for escalations: rows (200), bytes sent (50kB), or seconds on each link (10s); repeat it.",
+    help="Budget for escalations: rows (200), bytes sent (50kB), seconds on each link (10s) or a sum ('2.5 money'); of"
+    " one site: edge-1=50kB; repeat it.",
+)
+@click.option(
+    "--deadline",
+    default="",
+    metavar="TIME",
+    help="End after this time (10min) with what is there, and name what is not.",
 )
 @click.option(
     "--replan/--no-replan",
@@ -87,17 +94,35 @@ def run(
     objective: str | None,
     at_most: tuple[str, ...],
     accuracy_at_least: float | None,
+    deadline: str,
     catalog: tuple[Path, ...],
     as_json: bool,
-) -> None:
-    """Answer a dataset's batch with a model over the sites, and report."""
+) -> int:
+    """Answer a dataset's batch with a model over the sites, and report.
+
+    The exit code is 3 if rows are missing.
+    """
     from cloudedge import running
 
     demands = demands_of(objective, at_most, accuracy_at_least)
-    running.run(dataset, model, sites, bound, confidence, escalate_at_most, replan, elastic, catalog, as_json, demands)
+    given = (dataset, model, sites, bound, confidence, escalate_at_most, deadline, replan, elastic)
+    return running.run(*given, catalog, as_json, demands)
 
 
 cli.add_command(plan)
+
+
+@cli.command()
+@click.argument("run", default="")
+@with_json
+def reconcile(run: str, as_json: bool) -> int:
+    """Settle what RUN left open, or every run: rows without an answer, and rows that wait for the cloud.
+
+    The exit code is 3 if something stays open.
+    """
+    from cloudedge import reconciling
+
+    return reconciling.reconcile(run, as_json=as_json)
 
 
 @cli.command()

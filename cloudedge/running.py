@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 Done = TypeVar("Done")
+PARTIAL = 3  # exit code of a command that ended well, but not with everything
 
 
 def run(
@@ -32,49 +33,59 @@ def run(
     bound: float,
     confidence: float,
     escalate_at_most: Sequence[str],
+    deadline: str,
     replan: bool,
     elastic: bool,
     catalog: Sequence[Path],
     as_json: bool,
     demands: Mapping[str, Any],
-) -> None:
+) -> int:
     """Run `collaborate` and show its report.
+
+    Returns:
+        The exit code.
 
     Raises:
         CloudEdgeError: what stopped it; nothing is started for bad input.
     """
-    ration.read_budget(escalate_at_most)
+    budget = ration.read_budget(escalate_at_most)
+    if deadline:
+        ration.read_seconds(deadline, "--deadline")
     read_demands(**demands)
     found = with_catalog(catalog)
     entries = Catalog(found.catalog_folders)
     entries.dataset(entries.model(model, "--model").trained_on, f"model {model}, key `trained_on`")
     batch = entries.dataset(dataset, "--dataset")
     try:
-        policy.authorise("run", batch, entries.sites(sites, batch, "--site"))
+        where = entries.sites(sites, batch, "--site")
     except UnknownName:
         if not found.bucket and not servers.read_state(found.home):
             raise
         # a site that joined is known to the store alone: the flow asks it
+    else:
+        policy.authorise("run", batch, where)
+        ration.require_edges(budget, [site.name for site in where if site.tier == "edge"], "--escalate-at-most")
     with stack_for(found, _load_flow):
         from flows.collaborate import collaborate
+        from infra import settlement
+        from infra.storage import open_store
 
-        report = call_flow(
-            collaborate,
-            dataset,
-            model,
-            tuple(sites),
-            bound,
-            confidence,
-            tuple(escalate_at_most),
-            replan=replan,
-            elastic=elastic,
-            **demands,
-        )
-        files = _keep(report, found.home)
+        before = settlement.unsettled_runs(open_store())
+        given = (dataset, model, tuple(sites), bound, confidence, tuple(escalate_at_most))
+        report = call_flow(collaborate, *given, deadline=deadline, replan=replan, elastic=elastic, **demands)
+        files = keep(report, found.home)
+        for settled in set(before) - set(settlement.unsettled_runs(open_store())):
+            keep(settlement.read_report(open_store(), settled), found.home)
+    show(report, files, as_json)
+    return PARTIAL if report.status == "partial" else 0
+
+
+def show(report: Report, page: Path, as_json: bool) -> None:
+    """Print a report, as JSON or for people."""
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
-        terminal.show_report(report, files)
+        terminal.show_report(report, page)
 
 
 def _load_flow() -> None:
@@ -141,7 +152,7 @@ def _send_logs() -> None:
     APILogHandler().flush()
 
 
-def _keep(report: Report, home: Path) -> Path:
+def keep(report: Report, home: Path) -> Path:
     """Copy the report out of the store, so that it can be opened when the store is down; the page's path."""
     from infra.keys import run as run_key
     from infra.storage import open_store

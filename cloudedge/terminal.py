@@ -152,6 +152,13 @@ def show_report(report: Report, page: Path) -> None:
     console.print(f"bound     {promise(report)}")
     if report.caps or report.accuracy_floor or report.objective != "makespan":
         console.print(f"plan      {planned(report)}", soft_wrap=True)
+    for name, why in report.open_reasons.items():
+        console.print(f"[yellow]open[/]      {name}: {escape(why)}", soft_wrap=True)
+    if report.missing_rows or report.pending_rows:
+        counts = f"{report.missing_rows:,} rows are missing, {report.pending_rows:,} wait for the cloud"
+        console.print(
+            f"[yellow]open[/]      {counts}; settle them: cloudedge reconcile {report.run_id}", soft_wrap=True
+        )
     for s in report.sites:
         if s.drift and s.drift.flagged:
             console.print(f"[yellow]drift     {s.name}: {s.drift.reason}")
@@ -186,6 +193,8 @@ def planned(report: Report) -> str:
 def promise(report: Report) -> str:
     """What is promised of the accuracy, in a sentence."""
     c = report.cascade
+    if report.pending_rows:
+        return f"not kept yet: {report.pending_rows:,} unsure rows with the edge's answer wait for the cloud"
     if report.held_rows:
         return f"not kept: the budget left {report.held_rows:,} unsure rows with the edge's answer"
     if c.confidence:

@@ -458,6 +458,8 @@ class EscalationBudget(Noun):
     rows: float | None = Field(default=None, ge=0)
     bytes: float | None = Field(default=None, ge=0)  # as they are sent, over all links
     seconds: float | None = Field(default=None, ge=0)  # of each link
+    money: float | None = Field(default=None, ge=0)  # for sending and answering them, at the sites' prices
+    sites: dict[Name, EscalationBudget] = Field(default_factory=dict)  # what each edge of these may take of it
 
 
 class Placement(Noun):
@@ -504,6 +506,7 @@ class Plan(Noun):
     gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
     access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
+    record_bytes: float = 0.0  # of a row that is escalated, as it is sent
 
 
 class OrderedShard(Noun):
@@ -528,13 +531,11 @@ class EscalationOrder(Noun):
     preprocessing: str
     shard_set: str = ""  # what the packed rows are encrypted as, if they are: see `infra/security/access.py`
     recipients: tuple[Name, ...] = ()  # who has to read them, beside the site itself
-    most_rows: int | None = None  # that the site may escalate, and
-    most_bytes: int | None = None  # that it may send for it; None: no limit
-
-    @property
-    def rationed(self) -> bool:
-        """Whether a row that is unsure may have to stay."""
-        return self.most_rows is not None or self.most_bytes is not None
+    held: bool = False  # nothing is sent yet: which rows go is chosen when all sites have answered
+    # Rows that are sent, as (number of the shard in the order, row of the shard), those that gain most first; none: all
+    # under the threshold.
+    picked: tuple[tuple[int, int], ...] = ()
+    most_bytes: int | None = None  # that may be sent of them; None: no limit
 
 
 class WorkOrder(Noun):
@@ -563,6 +564,7 @@ class Escalated(Noun):
     bytes: int  # before compression
     codec: str
     result: str  # key of the cloud's answer in the ledger
+    sent: bool = True  # False: the store could not be reached; a later order sends them
 
 
 class WrappedKey(Noun):
@@ -663,7 +665,7 @@ class Report(Noun):
 
     schema_version: int = REPORT_SCHEMA_VERSION
     run_id: str
-    status: Literal["complete"]
+    status: Literal["complete", "partial"]  # partial: rows are missing
     dataset: Name
     model: Name
     model_version: str
@@ -707,3 +709,8 @@ class Report(Noun):
     balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards
     access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites
     replanned: tuple[Replanned, ...] = ()  # how the plan was changed while the run was under way
+    pending_rows: int = 0  # unsure rows that wait for the cloud; the edge's answer stands for now
+    open_reasons: dict[str, str] = Field(default_factory=dict)  # by site, or `escalations`: why an order did not end
+    missing_key: str = ""  # of the Parquet file that names the missing rows; empty: there are none
+    settled_at: float | None = None  # when what had been left open was done, at last
+    earlier_reports: tuple[str, ...] = ()  # keys of what was reported before that

@@ -31,7 +31,7 @@ def answer_watched(
     sites: list[Site],
     profiles: list[Profile],
     sources: dict[str, dispatching.Ready],
-    answer: Callable[[str, str], Receipt],
+    answer: Callable[[str], Receipt],
     bucket: str,
     elastic: Catalog | None = None,
 ) -> Watched:
@@ -43,7 +43,7 @@ def answer_watched(
         sites: of the run; those that join are added.
         profiles: of each, in the sites' order; likewise.
         sources: that were prepared, by name.
-        answer: hands a site the order of that key.
+        answer: has the order of that key done.
         bucket: of the store.
         elastic: the catalog, if its other sites may join.
 
@@ -55,7 +55,7 @@ def answer_watched(
     def write(part: Plan, number: int) -> str:
         site = part.placements[0].site
         restricted = batch.sensitivity == "restricted"
-        orders = write_orders_task(part, sites, profiles, bucket, restricted=restricted, watched=True, number=number)
+        orders = write_orders_task(part, sites, bucket, restricted=restricted, watched=True, number=number)
         return orders[site]
 
     def upload(source: str, placements: list[Placement]) -> int:
@@ -88,4 +88,10 @@ def answer_watched(
 
     trials = {name: ready.index.trials for name, ready in sources.items()}
     problem = problem_of(plan, batch, sites, profiles, trials)
-    return watch(plan, problem, sites, Hands(answer=answer, write=write, upload=upload, join=join), store)
+    return watch(
+        plan,
+        problem,
+        sites,
+        Hands(answer=lambda _, order_key: answer(order_key), write=write, upload=upload, join=join),
+        store,
+    )

@@ -15,19 +15,25 @@ from pydantic import Field
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
 from data_catalog.planning import Demands
+from data_catalog.settlement import Unsettled
 from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
 from flows._watching import answer_watched, worth_watching
+from flows.reconcile import reconcile
+from infra import settlement
 from infra.coordination import coordinating
 from infra.demands import read_demands
-from infra.pipeline import side_by_side
+from infra.pipeline import as_far_as, side_by_side
 from infra.progress import Stopwatch
-from infra.ration import read_budget
+from infra.ration import read_budget, read_seconds, require_edges
 from infra.settings import read_settings
+from infra.storage import open_store
 from infra.watching import Watched
 from infra.workspace import workspace
 from tasks.aggregate_results import aggregate_results_task
+from tasks.keep_unsettled import keep_unsettled_task
 from tasks.order_escalations import order_escalations_task
+from tasks.order_sends import order_sends_task
 from tasks.plan_placement import plan_placement_task
 from tasks.publish_plan import publish_plan_task
 from tasks.publish_report import publish_report_task
@@ -51,7 +57,10 @@ def collaborate(
     ] = 0.95,
     escalate_at_most: Annotated[
         tuple[str, ...],
-        Field(description="Budget for escalations: rows (200), a size (50kB) or a time (10s)"),
+        Field(
+            description="Budget for escalations: rows (200), a size (50kB), a time on each link (10s) or a sum (2.5 money);"
+            " of one site: edge-1=50kB"
+        ),
     ] = (),
     objective: Annotated[Objective, Field(description="What the plan makes least")] = "makespan",
     at_most: Annotated[
@@ -61,6 +70,12 @@ def collaborate(
     rule: Annotated[
         str, Field(description="A placement rule; cloud-only, edge-only and equal-split are there to compare with")
     ] = "programme",
+    deadline: Annotated[
+        str,
+        Field(
+            description="Time (10min) after which the run ends with what is there, and names what is not; empty: none"
+        ),
+    ] = "",
     replan: Annotated[
         bool,
         Field(description="Move shards away from a site that falls behind or fails, if they may leave their origin"),
@@ -73,23 +88,31 @@ def collaborate(
 
     Preprocess and partition at every origin, plan in one place, compress at the origin, infer at the planned
     sites, let the cloud answer what the edges are unsure of, aggregate and report. What the ledger holds
-    already is not computed again.
+    already is not computed again. Rows that the cloud cannot answer now keep the edge's answer and wait for `reconcile`.
 
     Raises:
         CloudEdgeError: what stopped the run; results committed so far stay, so the next run goes on.
     """
     budget = read_budget(escalate_at_most, "parameter `escalate_at_most`")
     demands = read_demands(objective, at_most, accuracy_at_least, "parameter `at_most`")
+    ends = time.time() + read_seconds(deadline, "parameter `deadline`") if deadline else None
     settings = read_settings()
     bucket = settings.required_bucket()
     entries = entries_of(settings, dataset, model, sites)
+    require_edges(budget, [site.name for site in entries.where if site.tier == "edge"], "parameter `escalate_at_most`")
     watch = Stopwatch()
     joining = Catalog(settings.catalog_folders) if elastic else None
     with (
         coordinating(settings, f"runs-of-{dataset}", new_run_id(watch)) as run_id,
         workspace(settings.home) as work,
     ):
-        return _run(entries, run_id, bound, confidence, budget, demands, rule, replan, joining, work, bucket, watch)
+        report = _run(
+            entries, run_id, bound, confidence, budget, demands, rule, replan, joining, ends, work, bucket, watch
+        )
+    if not report.open_reasons:  # what it answered may settle what earlier runs left open
+        for earlier in settlement.open_runs(open_store(bucket), dataset, model):
+            as_far_as(reconcile, [earlier], ends, forgiving=True)
+    return report
 
 
 def _run(
@@ -102,6 +125,7 @@ def _run(
     rule: str,
     replan: bool,
     joining: Catalog | None,
+    ends: float | None,
     work: Path,
     bucket: str,
     watch: Stopwatch,
@@ -118,10 +142,9 @@ def _run(
             ready.fallbacks, demands, ready.options, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
-        watched = replan and rule == "programme" and worth_watching(plan, batch)
-        orders = write_orders_task(
-            plan, where, profiles, bucket, restricted=batch.sensitivity == "restricted", watched=watched
-        )
+        # a budget is shared out when all have answered, and a deadline ends all: neither is watched
+        watched = replan and not budget and ends is None and rule == "programme" and worth_watching(plan, batch)
+        orders = write_orders_task(plan, where, bucket, restricted=batch.sensitivity == "restricted", watched=watched)
 
     def compress(source: str) -> tuple[str, int]:
         origin = named[batch.source(source).site]
@@ -138,35 +161,50 @@ def _run(
 
     dispatch: dict[str, float] = {}
 
-    def answer(site: str, order_key: str) -> Receipt:
-        begun = time.time()
-        receipt = dispatching.answer(next(s for s in where if s.name == site), order_key, run_id, bucket)
-        dispatch[receipt.site] = time.time() - begun - (receipt.finished - receipt.started)
+    def answer(order_key: str) -> Receipt:
+        begun, site = time.time(), settlement.site_of(order_key, where)
+        receipt = dispatching.answer(site, order_key, run_id, bucket)
+        dispatch[site.name] = time.time() - begun - (receipt.finished - receipt.started)
         return receipt
 
+    def watched_answers() -> Watched:
+        return answer_watched(plan, batch, where, profiles, ready.sources, answer, bucket, joining)
+
     with watch.stage("infer"):
-        calls: list[Callable[[], Any]] = [partial(compress, source) for source in beside]
+        calls: dict[str, Callable[[], Any]] = {source: partial(compress, source) for source in beside}
         if watched:
-            calls += [partial(answer_watched, plan, batch, where, profiles, ready.sources, answer, bucket, joining)]
+            calls["all orders"] = watched_answers
         else:
-            calls += [partial(answer, site, order) for site, order in orders.items()]
-        done = side_by_side(lambda call: call(), calls)
-        answered: Watched = done[-1] if watched else Watched(plan, done[len(beside) :])
-        plan, receipts, sent = answered.plan, answered.receipts, sent + done[: len(beside)] + answered.sent
+            calls |= {key: partial(answer, key) for key in orders.values()}
+        done, late = as_far_as(lambda name: (name, calls[name]()), list(calls), ends)
+        sent += [given for name, given in done if name in beside]
+        receipts = [given for name, given in done if name not in beside]
+        answered = receipts[0] if watched else Watched(plan, receipts)
+        plan, receipts = answered.plan, answered.receipts
+        sent += answered.sent
         if answered.replanned:
             publish_plan_task(plan, bucket)
 
     with watch.stage("escalate"):
+        if budget:
+            sends, unsent = as_far_as(answer, order_sends_task(plan, where, profiles, bucket), ends)
+            receipts, late = receipts + sends, late | unsent
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
-        if unsure and cloud:
-            receipts.append(answer(cloud.name, unsure))
+        mended, waiting = as_far_as(answer, [unsure] if unsure else [], ends, forgiving=True)
+        receipts, left_open = receipts + mended, settlement.open_sites(late | waiting)
     refine_profiles_task(profiles, dispatch, [r for r in receipts if not r.lost], bucket)
 
     with watch.stage("aggregate"):
-        totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket)
+        receipts = settlement.receipts_of(open_store(bucket), plan) if late else receipts
+        totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket, left_open)
 
     left_out = sum(source.quarantined_rows for source in ready.sources.values())
+    if totals.pending or totals.missing:
+        left = Unsettled(
+            run_id=run_id, dataset=batch, model=entries.network, sites=tuple(where), sent=settlement.added(sent)
+        )  # fmt: skip
+        keep_unsettled_task(left, bucket, is_open=True)
     report = write_report_task(
         plan,
         where,
@@ -179,6 +217,7 @@ def _run(
         bucket,
         left_out,
         answered.replanned,
+        left_open,
     )
     publish_report_task(report)
     return report

@@ -6,14 +6,20 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from data_catalog.nouns import Receipt
+from infra import keys
 from infra.settings import read_settings
 from tasks.infer_shards import infer_shards_task
 
+DOES = {"sends": "sends what it is unsure of", "again": "sends what did not arrive", "rest": "answers what was left"}
+
 
 def _name() -> str:
-    """`edge-1 answers its shards`, or what the order's file is called."""
+    """`edge-1 answers its shards`, by what the order's file is called."""
     order = str(flow_run.parameters["order_key"]).rpartition("/")[2].removesuffix(".json")
-    return "cloud answers escalated rows" if order == "escalations" else f"{order} answers its shards"
+    site, _, kind = order.partition(".")
+    if site == keys.ESCALATIONS:
+        return "cloud answers escalated rows"
+    return f"{site} {DOES.get(kind.partition('-')[0], 'answers its shards')}"
 
 
 @flow(name="site", flow_run_name=_name)

@@ -35,12 +35,13 @@ def answer(logits: NDArray[np.float32], temperature: float) -> tuple[NDArray[np.
         temperature: what the logits are divided by; over 1 makes a model less sure of itself.
 
     Returns:
-        (n,) class numbers, and (n,) largest softmax probabilities; 0 where a logit is not a number, where all are
-        minus infinity or where there is none, so that such a row escalates.
+        (n,) class numbers, of equal logits the first, and (n,) largest softmax probabilities; 0 where a logit is not a
+        number, where all are minus infinity or where there is none, so that such a row escalates. No other
+        confidence is 0: the largest of k probabilities is at least 1 / k.
     """
     if not logits.size:
         return np.zeros(len(logits), np.int32), np.zeros(len(logits), np.float32)
-    classes = logits.argmax(axis=1).astype(np.int32)
+    classes = np.where(np.isnan(logits), -np.inf, logits).argmax(axis=1).astype(np.int32)
     with np.errstate(invalid="ignore"):  # infinity less infinity is no number, and the row not sure
         scaled = logits - logits.max(axis=1, keepdims=True)
     scaled /= np.float32(temperature)

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from data_catalog.errors import CloudEdgeError, CorruptObject, KeyMissing, SiteFailed
+from data_catalog.errors import CloudEdgeError, CorruptObject, KeyMissing, ModelRefused, SiteFailed, StoreUnreachable
 from data_catalog.nouns import Escalated, EscalationOrder, OrderedShard, VariantCard
 from infra import cascade, keys, ledger, memory, pipeline, shard_cache, shards, sites
 from infra.codecs import CODECS
 from infra.oversight import read_withdrawal
-from infra.ration import ration
 from infra.runtimes import RUNTIMES
 from infra.security.access import Keyring
 from infra.settings import read_settings
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from infra.runtimes import Predictor
     from infra.storage import Store
 
+PACKINGS = 8  # tries to fit rows into a budget of bytes
 MOST_RATIO = 100.0  # by which a codec is expected to shrink rows, at most
 STAGES = ("fetch", "decompress", "infer", "commit")
 
@@ -201,6 +201,7 @@ def run_block(
         with predictors.borrow() as predict:
             waited += time.time() - begun
             logits = predict(work.x)
+        _require_fit(logits, len(work.x), block.card)
         work.prediction, work.confidence = cascade.answer(logits, block.card.temperature)
         return work
 
@@ -210,19 +211,16 @@ def run_block(
         packed, data = _pack_unsure(block.escalation, work.ids, work.x, work.confidence)
         if packed and data:
             escalation = _escalated(block.escalation, work.shard, packed)
-            send(escalation.key, _sealed(ring, block.escalation, escalation.key, data))
-            escalated.append(escalation)
+            data = _sealed(ring, block.escalation, escalation.key, data)
+            escalated.append(_send_packed(block.store, escalation, data, account))
         result = ledger.write_result(
             work.ids, work.prediction, work.confidence, block.card.tier, block.card.digest, packed
         )
-        send(keys.result(work.shard.result), result)
+        block.store.put(keys.result(work.shard.result), result)
+        account["wan_out"] += len(result)
+        account["bytes_out"] += len(result)
         if oversight:
             oversight.committed()
-
-    def send(key: str, data: bytes) -> None:
-        block.store.put(key, data)
-        account["wan_out"] += len(data)
-        account["bytes_out"] += len(data)
 
     stages: list[tuple[str, Callable[[Any], Any]]] = list(zip(STAGES, (fetch, decompress, infer, commit), strict=True))
     _, times = pipeline.run_stages(block.shards, stages, depth=1)  # a shard is large, and one in waiting is enough
@@ -251,6 +249,19 @@ def _unpack(block: Block, ring: Keyring, shard: OrderedShard, packed: bytes) -> 
         raise
 
 
+def _require_fit(logits: NDArray[np.float32], rows: int, card: VariantCard) -> None:
+    """A row for each record, and a logit for each class or, where nothing was found, none.
+
+    Raises:
+        ModelRefused: the answers are anything else.
+    """
+    if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] not in {0, len(card.classes)}:
+        raise ModelRefused(
+            f"variant {card.name} of model {card.model} answers {rows} records with an array of shape {logits.shape}, where"
+            f" ({rows}, {len(card.classes)}) logits are needed, one for each class; export the model with such an output"
+        )
+
+
 def _sealed(ring: Keyring, order: EscalationOrder | None, key: str, data: bytes) -> bytes:
     """Packed rows as they are stored: encrypted for the cloud, if the order says so."""
     assert order is not None
@@ -261,7 +272,7 @@ def _pack_unsure(
     order: EscalationOrder | None, ids: pa.Array, x: NDArray[np.generic], confidence: NDArray[np.float32]
 ) -> tuple[ledger.Packed | None, bytes]:
     """The rows that the edge is unsure of, packed for the cloud: what they are, and their bytes."""
-    if order is None or order.rationed:  # which rows go is known when all shards are answered
+    if order is None or order.held or order.picked:  # which rows go is, or was, chosen when all sites have answered
         return None, b""
     unsure = np.flatnonzero(confidence < np.float32(order.threshold))
     return _pack(order, ids.take(pa.array(unsure)), x[unsure])
@@ -310,7 +321,8 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
         account["wan_in"] += len(data)
         result = ledger.read_result(data, key)
         packed = ledger.packed_in(result)
-        if not _is_packed(ring, order, shard, packed):
+        known = _escalated(order, shard, packed).key if packed else ""
+        if not _is_packed(ring, order, packed, known):
             data, crossed = block.read(shard)
             account["bytes_in"] += crossed
             account["wan_in"] += 0 if shard.local else crossed
@@ -319,10 +331,8 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
             if packed and data:
                 escalation = _escalated(order, shard, packed)
                 data = _sealed(ring, order, escalation.key, data)
-                block.store.put(escalation.key, data)
-                account["bytes_out"] += len(data)
-                account["wan_out"] += len(data)
-        if packed and packed.rows:
+                escalated.append(_send_packed(block.store, escalation, data, account))
+        elif packed and packed.rows:
             escalated.append(_escalated(order, shard, packed))
     return BlockDone(
         rows=sum(shard.rows for shard in block.shards),
@@ -335,75 +345,103 @@ def escalate_known(block: Block, keyring: Keyring | None = None) -> BlockDone:
     )
 
 
-def escalate_rationed(block: Block, keyring: Keyring | None = None) -> BlockDone:
-    """Escalate within the order's budget, of all shards of the block, whose results the ledger holds.
+def escalate_picked(block: Block, keyring: Keyring | None = None) -> BlockDone:
+    """Send the rows that the order picked, of shards whose results the ledger holds; nothing is inferred.
 
-    The rows of least confidence go first, whichever shard they are in. The results say what that is; then the
-    shards of those that go are read again. Where the packed rows are more than the bytes that may be sent, fewer are
-    packed, until they fit.
+    Where the packed rows are more than the bytes that may be sent, fewer are packed, until they fit; those that gain
+    least stay. What the store has already is not sent again.
     """
     account = {"bytes_in": 0, "bytes_out": 0, "wan_in": 0, "wan_out": 0}
     order, ring, begun = block.escalation, keyring or Keyring(block.store, block.site), time.time()
     assert order is not None
-    unsure: list[NDArray[np.intp]] = []
-    confidences: list[NDArray[np.float32]] = []
-    for shard in block.shards:
-        key = keys.result(shard.result)
-        data = block.store.get(key)
-        account["bytes_in"] += len(data)
-        account["wan_in"] += len(data)
-        confidence = ledger.read_result(data, key)["confidence"].to_numpy()
-        unsure.append(np.flatnonzero(confidence < np.float32(order.threshold)))
-        confidences.append(confidence[unsure[-1]])
-    every = np.concatenate([np.zeros(0, np.float32), *confidences])
-    ends = np.cumsum([len(part) for part in confidences])
-    most = len(every) if order.most_rows is None else min(len(every), order.most_rows)
-    if order.most_bytes is not None:  # no codec makes rows so small, and the rows at hand stay few
-        smallest = min((shard.bytes / shard.rows for shard in block.shards if shard.rows), default=1.0) / MOST_RATIO
-        most = min(most, int(order.most_bytes / smallest))
-    rows: dict[int, tuple[list[str], NDArray[np.generic]]] = {}  # by shard: those that may go
-    while True:
-        chosen = np.split(ration(1 - every, most), ends[:-1]) if len(ends) else []
-        packs: list[tuple[OrderedShard, ledger.Packed, bytes]] = []
-        for i, (shard, mine) in enumerate(zip(block.shards, chosen, strict=True)):
-            if not mine.any():
+    ranks: dict[int, dict[int, int]] = {}  # by shard: its rows, and how many rows gain more
+    for rank, (number, row) in enumerate(order.picked):
+        ranks.setdefault(number, {})[row] = rank
+    opened: dict[int, tuple[list[str], NDArray[np.generic]]] = {}  # by shard: those that may go
+
+    def pack(most: int) -> tuple[list[tuple[Escalated, ledger.Packed, bytes]], int]:
+        packs: list[tuple[Escalated, ledger.Packed, bytes]] = []
+        for number, rows in sorted(ranks.items()):
+            shard, mine = block.shards[number], sorted(row for row, rank in rows.items() if rank < most)
+            if not mine:
                 continue
-            if i not in rows:
+            if number not in opened:
                 data, crossed = block.read(shard)
                 account["bytes_in"] += crossed
                 account["wan_in"] += 0 if shard.local else crossed
                 ids, x = shards.decode(_unpack(block, ring, shard, data))
-                rows[i] = (ids.take(pa.array(unsure[i])).to_pylist(), x[unsure[i]])
-            names, x = rows[i]
-            packed, data = _pack(order, pa.array([names[j] for j in np.flatnonzero(mine)], pa.string()), x[mine])
-            packs.append((shard, packed, _sealed(ring, order, _escalated(order, shard, packed).key, data)))
-        size = sum(len(data) for _, _, data in packs)
-        if order.most_bytes is None or size <= order.most_bytes:
-            break
-        most = min(most - 1, int(most * order.most_bytes / size))
-    for shard, packed, data in packs:
-        block.store.put(_escalated(order, shard, packed).key, data)
-    account["bytes_out"] += size
-    account["wan_out"] += size
+                opened[number] = ids.take(pa.array(sorted(rows))).to_pylist(), x[sorted(rows)]
+            names, x = opened[number]
+            which = np.searchsorted(sorted(rows), mine)
+            packed, data = _pack(order, pa.array([names[i] for i in which], pa.string()), x[which])
+            escalation = _escalated(order, shard, packed)
+            packs.append((escalation, packed, _sealed(ring, order, escalation.key, data)))
+        return packs, sum(len(data) for *_, data in packs)
+
+    most, limit = len(order.picked), order.most_bytes
+    if limit is not None:  # no codec makes rows so small, and the rows at hand stay few
+        smallest = min(shard.bytes / shard.rows for shard in block.shards) / MOST_RATIO
+        most = min(most, int(limit / smallest))
+    packs, size = pack(most)
+    if limit is not None and size > limit:
+        packs = _most_that_fit(pack, limit, most, size)
+    sent = []
+    for escalation, packed, data in packs:
+        there = _is_packed(ring, order, packed, escalation.key)
+        sent.append(escalation if there else _send_packed(block.store, escalation, data, account))
     return BlockDone(
         rows=sum(shard.rows for shard in block.shards),
         shards=len(block.shards),
-        escalated=tuple(_escalated(order, shard, packed) for shard, packed, _ in packs),
+        escalated=tuple(sent),
         times=(pipeline.StageTimes("escalate", time.time() - begun, begun, time.time()),),
         startup_seconds=0.0,
-        held_rows=len(every) - sum(packed.rows for _, packed, _ in packs),
+        held_rows=len(order.picked) - sum(escalation.rows for escalation in sent),
         withdrawn=(),
         **account,
     )
 
 
-def _is_packed(ring: Keyring, order: EscalationOrder, shard: OrderedShard, packed: ledger.Packed | None) -> bool:
+def _most_that_fit(pack: Callable[[int], tuple[list[Any], int]], limit: int, most: int, size: int) -> list[Any]:
+    """The packs of about as many rows as fit into a number of bytes, by false position.
+
+    Args:
+        pack: gives the packs of so many rows, and their bytes.
+        limit: most bytes.
+        most: rows that are too many, and
+        size: their bytes.
+    """
+    few, small = 0, 0
+    best: list[Any] = []
+    for _ in range(PACKINGS):
+        if most - few <= 1:
+            break
+        middle = few + int((most - few) * (limit - small) / (size - small))
+        middle = min(max(middle, few + 1), most - 1)
+        packs, taken = pack(middle)
+        if taken <= limit:
+            few, small, best = middle, taken, packs
+        else:
+            most, size = middle, taken
+    return best
+
+
+def _send_packed(store: Store, escalation: Escalated, data: bytes, account: dict[str, int]) -> Escalated:
+    """Store packed rows; if the store cannot be reached they are not lost, for they can be packed again."""
+    try:
+        store.put(escalation.key, data)
+    except StoreUnreachable:
+        return escalation.model_copy(update={"sent": False})
+    account["bytes_out"] += len(data)
+    account["wan_out"] += len(data)
+    return escalation
+
+
+def _is_packed(ring: Keyring, order: EscalationOrder, packed: ledger.Packed | None, key: str) -> bool:
     """Whether what the result remembers is what the order wants, is still there, and can be opened by the cloud."""
     if packed is None or (packed.threshold, packed.codec) != (order.threshold, order.codec):
         return False
     if not packed.rows:
         return True
-    key = _escalated(order, shard, packed).key
     return ring.store.exists(key) and (not order.shard_set or bool(ring.share([(key, order.recipients)])))
 
 

@@ -32,8 +32,10 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     agreement/<what>.json                                  who coordinates it, where coordinators agree over the store
     runs/<run_id>/{plan.json, plan-<n>.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
-    runs/latest                                            id of the run or plan that placed something last
     runs/<run_id>/{progress/, withdrawn/}<order>.json      how far a site is with an order, what was taken back from it
+    runs/<run_id>/{missing.parquet, report-<n>.json}       rows without an answer; what was reported before it was settled
+    runs/latest                                            id of the run or plan that placed something last
+    unsettled/<run_id>.json                                what a run that has ended left open, until it is settled
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ import json
 
 ENCRYPTED = ".enc"
 DATA_KEYS = "keys"
+UNSETTLED = "unsettled"
+ESCALATIONS = "escalations"  # the order of a run's cloud that answers what the edges escalated
 
 
 def digest_of(*parts: object) -> str:
@@ -256,6 +260,21 @@ def latest_run() -> str:
     return "runs/latest"
 
 
+def unsettled(run_id: str) -> str:
+    """Key of what a run that has ended left open."""
+    return f"{UNSETTLED}/{run_id}.json"
+
+
+def order(run_id: str, site: str, kind: str = "") -> str:
+    """Key of an order of a site: its first, or one of a kind; a site's name has no dot."""
+    return run(run_id, "orders", f"{order_id(site, kind)}.json")
+
+
+def order_id(site: str, kind: str = "") -> str:
+    """What an order of a site is called in its run."""
+    return f"{site}.{kind}" if kind else site
+
+
 def run(run_id: str, *parts: str) -> str:
     """Key of something that belongs to one run."""
     return "/".join(("runs", run_id, *parts))
@@ -264,11 +283,6 @@ def run(run_id: str, *parts: str) -> str:
 def agreement(what: str) -> str:
     """Key of the record of who coordinates something."""
     return f"agreement/{what}.json"
-
-
-def order(run_id: str, order_id: str) -> str:
-    """Key of a work order."""
-    return run(run_id, "orders", f"{order_id}.json")
 
 
 def receipt(run_id: str, order_id: str) -> str:

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data_catalog.errors import BadInput, CloudEdgeError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -134,6 +136,56 @@ def side_by_side(function: Callable[[Item], Done], items: Sequence[Item]) -> lis
     finally:
         executor.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the others
     return [future.result() for future in futures]
+
+
+def as_far_as(
+    function: Callable[[Item], Done], items: Sequence[Item], deadline: float | None, *, forgiving: bool = False
+) -> tuple[list[Done], dict[Item, str]]:
+    """Call the function on all items at once, and go on without those that fail or are late, if that is wanted.
+
+    Args:
+        function: called as by `side_by_side`.
+        items: what it gets.
+        deadline: epoch seconds until which it is waited for; what failed or is late then is left. None: as `side_by_side`.
+        forgiving: without a deadline too, what failed is left.
+
+    Returns:
+        What it returned, in the items' order, and by item why there is no answer, in a line.
+
+    Raises:
+        BadInput: in any case: the user can mend it.
+        Exception: without a deadline and not forgiving what the first failing item raised; else what is not our error.
+    """
+
+    def attempt(item: Item) -> Done | CloudEdgeError:
+        try:
+            return function(item)
+        except BadInput:
+            raise
+        except CloudEdgeError as error:
+            if deadline is None and not forgiving:
+                raise
+            return error
+
+    tried: list[Done | CloudEdgeError | Exception]
+    if deadline is None:
+        tried = list(side_by_side(attempt, items))
+    elif (seconds := deadline - time.time()) > 0:
+        tried = list(in_time(attempt, items, seconds))
+    else:
+        tried = [TimeoutError() for _ in items]
+    done: list[Done] = []
+    left: dict[Item, str] = {}
+    for item, answer in zip(items, tried, strict=True):
+        if isinstance(answer, TimeoutError):
+            left[item] = "no answer by the deadline"
+        elif isinstance(answer, CloudEdgeError) and not isinstance(answer, BadInput):
+            left[item] = str(answer)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            done.append(answer)
+    return done, left
 
 
 def in_time(function: Callable[[Item], Done], items: Sequence[Item], seconds: float) -> list[Done | Exception]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from data_catalog.nouns import Receipt
 from infra import keys, ledger
 from infra.engine import _escalated
@@ -44,7 +42,7 @@ def settle(
     """
     escalated: list[Escalated] = []
     unsettled: set[str] = set()
-    held = size = 0
+    size = 0
     for shard in (shard for shard in order.shards if shard.result in there):
         key = keys.result(shard.result)
         data = store.get(key)
@@ -52,9 +50,6 @@ def settle(
         if order.escalation is None:
             continue
         result = ledger.read_result(data, key)
-        if order.escalation.rationed:  # it packs when it has answered all; so these stay
-            held += int((result["confidence"].to_numpy() < np.float32(order.escalation.threshold)).sum())
-            continue
         packed = ledger.packed_in(result)
         current = packed and (packed.threshold, packed.codec) == (order.escalation.threshold, order.escalation.codec)
         if not packed or not current or (order.escalation.shard_set and shard.result in reused):
@@ -80,7 +75,6 @@ def settle(
         computed_results=sum(shard.result not in reused for shard in settled),
         reused_results=sum(shard.result in reused for shard in settled),
         escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
-        held_rows=held,
         seconds={},
         startup_seconds=0.0,
         bytes_in=0,

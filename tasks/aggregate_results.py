@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import BadRecord, CorruptObject, LedgerMismatch, ObjectMissing
+from data_catalog.errors import CorruptObject, LedgerMismatch, ObjectMissing
 from data_catalog.nouns import Dataset, Escalated, Model, Placement, Plan, Receipt
-from infra import drift, keys, ledger, model_registry, pipeline, ration, storage
+from infra import drift, keys, ledger, pipeline, ration, scoring, settlement, storage
 from infra.progress import publish
 
 PREDICTIONS = pa.schema(
     [("record_id", pa.string()), ("prediction", pa.string()), ("confidence", pa.float32()),
-     ("tier", pa.string()), ("edge_prediction", pa.string()), ("reason", pa.string())]
+     ("tier", pa.string()), ("edge_prediction", pa.string()), ("reason", pa.string()), ("status", pa.string())]
 )  # fmt: skip
+MISSING = pa.schema([(name, pa.string()) for name in ("record_id", "source", "shard", "site", "reason")])
+CLOUD_NO_NUMBER, NO_NUMBER = "the cloud's answer is no number", "no answer is a number"
 SHOWN = 24  # escalated rows kept for the report's pictures
 
 
@@ -33,10 +35,13 @@ class Totals:
     rows_out: int = 0
     escalated: int = 0
     held: int = 0  # unsure rows that the budget kept at the edge
+    pending: int = 0  # unsure rows that wait for the cloud
     scored: int = 0
     right: dict[str, int] = field(default_factory=lambda: {"cascade": 0, "cloud_only": 0, "edge_only": 0})
     known: dict[str, int] = field(default_factory=lambda: {"cascade": 0, "cloud_only": 0, "edge_only": 0})
     files: list[str] = field(default_factory=list)
+    missing: list[pa.Table] = field(default_factory=list)  # rows without an answer, as `MISSING` has them
+    missing_key: str = ""
     shown: list[Shown] = field(default_factory=list)
     confidences: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by edge: as `drift.count` counts them
 
@@ -59,13 +64,21 @@ class _Fetched:
 
     placement: Placement
     records: pa.Table
-    result: pa.Table
+    result: pa.Table | None  # None: the site that should have answered has not, which the run knows
     escalated: Escalated | None
     answer: pa.Table | None
+    waiting: bool = False  # rows of it may wait for the cloud:
+    picked: Collection[int] | None = None  # these; None: all that are unsure
 
 
 def aggregate_results(
-    plan: Plan, dataset: Dataset, model: Model, receipts: Sequence[Receipt], work: Path, bucket: str
+    plan: Plan,
+    dataset: Dataset,
+    model: Model,
+    receipts: Sequence[Receipt],
+    work: Path,
+    bucket: str,
+    left_open: Mapping[str, str] | None = None,
 ) -> Totals:
     """Read the plan's results, each once, check them row by row against the record index, and write them out.
 
@@ -76,14 +89,19 @@ def aggregate_results(
         receipts: say what was escalated.
         work: the run's own folder, where the output is built before it is stored.
         bucket: of the store.
+        left_open: by site, or `escalations` for the cloud's answers to them: why an order did not end. What such an
+            order should have given may be missing; what is there counts.
 
     Raises:
         LedgerMismatch: a row is missing, extra or answered twice; names result and rows.
         CorruptObject: a result or an index is damaged; names it.
     """
     store = storage.open_store(bucket)
-    escalations = {e.shard: e for receipt in receipts for e in receipt.escalated}
-    reference = _reference(store, plan, dataset, model)
+    left_open = left_open or {}
+    escalations = settlement.escalated_in(receipts)
+    unsent = any(not escalated.sent for escalated in escalations.values())
+    picked = settlement.picked_rows(store, plan, receipts) if plan.budget and (left_open or unsent) else None
+    reference = scoring.read_reference(store, plan, dataset, model)
     totals = Totals()
     for source in dataset.sources:
         placements = [p for p in plan.placements if p.shard.source == source.name]
@@ -104,22 +122,22 @@ def aggregate_results(
                     rows = records.read_row_group(numbered[0])
                 except (pa.ArrowException, OSError) as error:
                     raise _damaged(index_key, str(error)) from error
-                return _fetch(store, numbered[1], rows, escalations)
+                return _fetch(store, numbered[1], rows, escalations, left_open, picked)
 
             def merge(fetched: _Fetched, writer: pq.ParquetWriter = writer) -> None:
-                writer.write_table(merge_shard(fetched, plan, model, reference, totals))
+                if fetched.result is None:
+                    _miss(fetched, left_open, totals)
+                else:
+                    writer.write_table(merge_shard(fetched, plan, model, reference, totals))
                 publish("aggregate", "coordinator", totals.rows_out, sum(p.shard.rows for p in plan.placements), "rows")
 
             pipeline.run_stages(enumerate(placements), [("fetch", fetch), ("merge", merge)], depth=8)
         key = keys.run(plan.run_id, "predictions", f"{source.name}.parquet")
         store.put_file(key, output)
         totals.files.append(key)
-    said = sum(receipt.held_rows for receipt in receipts)
-    once = not any(receipt.withdrawn or receipt.lost for receipt in receipts)  # else two may have held the same rows
-    if totals.held > said or (once and totals.held < said):
-        raise LedgerMismatch(
-            f"run {plan.run_id}: {totals.held} unsure rows were not escalated where the sites' budget held {said}; run again"
-        )
+    if totals.missing:
+        totals.missing_key = keys.run(plan.run_id, "missing.parquet")
+        store.put(totals.missing_key, ledger.parquet(pa.concat_tables(totals.missing)))
     return totals
 
 
@@ -135,62 +153,97 @@ def _damaged(key: str, why: str) -> CorruptObject:
 
 
 def _fetch(
-    store: storage.Store, placement: Placement, records: pa.Table, escalations: Mapping[str, Escalated]
+    store: storage.Store,
+    placement: Placement,
+    records: pa.Table,
+    escalations: Mapping[str, Escalated],
+    left_open: Mapping[str, str],
+    picked: Mapping[str, Collection[int]] | None,
 ) -> _Fetched:
-    def read(name: str, what: str) -> pa.Table:
+    def read(name: str, what: str, order: str) -> pa.Table | None:
         key = keys.result(name)
         try:
             return ledger.read_result(store.get(key), key)
         except ObjectMissing as error:
+            if order in left_open:
+                return None
             raise LedgerMismatch(
                 f"{key}, the result of {what}, is missing from the ledger; run again to compute it"
             ) from error
 
     shard = f"shard {placement.shard.digest[:12]} ({placement.shard.rows} rows of {placement.shard.source})"
-    escalated = escalations.get(placement.result)
-    answer = read(escalated.result, f"the rows escalated from {shard}") if escalated else None
-    return _Fetched(placement, records, read(placement.result, shard), escalated, answer)
+    result = read(placement.result, shard, placement.site)
+    escalated, answer, waiting = escalations.get(placement.result), None, placement.site in left_open
+    if escalated:
+        if escalated.sent:
+            answer = read(escalated.result, f"the rows escalated from {shard}", keys.ESCALATIONS)
+        waiting = answer is None
+    mine = None if picked is None else picked.get(placement.result, ())
+    return _Fetched(placement, records, result, escalated, answer, waiting, mine)
 
 
-def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Reference | None, totals: Totals) -> pa.Table:
+def _miss(fetched: _Fetched, left_open: Mapping[str, str], totals: Totals) -> None:
+    """Name the rows of a shard that nobody has answered."""
+    placement, ids = fetched.placement, fetched.records["record_id"]
+    said = (placement.shard.source, placement.shard.digest, placement.site, left_open[placement.site])
+    totals.missing.append(pa.table([ids, *(pa.array([text] * len(ids), pa.string()) for text in said)], MISSING))
+    totals.rows_in += placement.shard.rows
+
+
+def merge_shard(
+    fetched: _Fetched, plan: Plan, model: Model, reference: scoring.Reference | None, totals: Totals
+) -> pa.Table:
     """Check one shard's rows and merge the cloud's answers over the edge's; adds to the totals.
 
     Raises:
         LedgerMismatch: the rows are not those of the index, each once.
     """
     ids, result, answer = fetched.records["record_id"], fetched.result, fetched.answer
+    assert result is not None
     require_same_rows(keys.result(fetched.placement.result), ids, result["record_id"])
     prediction = result["prediction"].to_numpy().copy()
     confidence = result["confidence"].to_numpy().copy()
     tier = np.full(len(prediction), result["tier"][0].as_py(), object)
+    status, reason = tier.copy(), np.full(len(prediction), None, object)
     edge = prediction.copy() if tier[0] == "edge" else None
-    held = np.zeros(len(prediction), bool)
+    reason[~(confidence > 0)] = NO_NUMBER
     if edge is not None:
         _count_confidences(fetched, plan, totals)
         threshold = plan.cascades[fetched.placement.variant].threshold
-        unsure = np.flatnonzero(confidence < np.float32(threshold))
+        unsure = np.flatnonzero(~(confidence >= np.float32(threshold)))
         given = pa.chunked_array([], pa.string()) if answer is None else answer["record_id"]
         where = keys.result(fetched.escalated.result) if fetched.escalated else keys.result(fetched.placement.result)
-        if plan.budget:  # of the unsure rows, those that the budget let go
-            sent = np.isin(np.array(ids.to_pylist(), object)[unsure], np.array(given.to_pylist(), object))
-            held[unsure[~sent]] = True
-            totals.held += int((~sent).sum())
-            unsure = unsure[sent]
-        require_same_rows(where, ids.take(pa.array(unsure)), given)
+        going = np.ones(len(unsure), bool)
+        if fetched.waiting:
+            going = np.isin(unsure, list(fetched.picked)) if fetched.picked is not None else going
+            status[unsure[going]], reason[unsure[going]] = "edge-pending", settlement.WAITING
+            totals.pending += int(going.sum())
+        else:
+            if plan.budget:  # of the unsure rows, those that the budget let go
+                going = np.isin(np.array(ids.to_pylist(), object)[unsure], np.array(given.to_pylist(), object))
+            require_same_rows(where, ids.take(pa.array(unsure[going])), given)
+        reason[unsure[~going]] = ration.OVER_BUDGET
+        totals.held += int((~going).sum())
         if answer is not None:
             assert fetched.escalated is not None
+            unsure = unsure[going]
             _show(fetched, unsure, edge, answer, model, totals)
-            prediction[unsure], confidence[unsure] = answer["prediction"].to_numpy(), answer["confidence"].to_numpy()
-            tier[unsure] = "cloud"
-            totals.escalated += len(unsure)
+            by_cloud, sure = answer["prediction"].to_numpy(), answer["confidence"].to_numpy()
+            reason[unsure] = None
+            reason[unsure[~(sure > 0)]] = CLOUD_NO_NUMBER
+            reason[unsure[~(sure > 0) & ~(confidence[unsure] > 0)]] = NO_NUMBER
+            mended = unsure[sure > 0]
+            prediction[mended], confidence[mended] = by_cloud[sure > 0], sure[sure > 0]
+            tier[mended], status[mended] = "cloud", "cloud"
+            totals.escalated += len(mended)
     totals.rows_in += fetched.placement.shard.rows
     totals.rows_out += len(prediction)
-    _score(fetched.records, prediction, edge, tier, model, reference, totals)
+    scoring.score(fetched.records, prediction, edge, tier, model, reference, totals)
     names = np.array(model.classes, object)
     return pa.table(
         [ids, pa.array(names[prediction], pa.string()), pa.array(confidence), pa.array(tier, pa.string()),
          pa.nulls(len(prediction), pa.string()) if edge is None else pa.array(names[edge], pa.string()),
-         pa.array([ration.OVER_BUDGET if stays else None for stays in held], pa.string())],
+         pa.array(reason, pa.string()), pa.array(status, pa.string())],
         PREDICTIONS,
     )  # fmt: skip
 
@@ -198,6 +251,7 @@ def merge_shard(fetched: _Fetched, plan: Plan, model: Model, reference: _Referen
 def _count_confidences(fetched: _Fetched, plan: Plan, totals: Totals) -> None:
     """Count how sure the edge is of rows that were in no split which made or judged a model."""
     fresh = np.array([split in {None, "test"} for split in fetched.records["split"].to_pylist()], bool)
+    assert fetched.result is not None
     counts = drift.count(plan.cascades[fetched.placement.variant], fetched.result["confidence"].to_numpy()[fresh])
     site = fetched.placement.site
     totals.confidences[site] = totals.confidences.get(site, 0) + counts
@@ -225,95 +279,12 @@ def require_same_rows(key: str, expected: pa.ChunkedArray, found: pa.ChunkedArra
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reference:
-    """What each variant alone says to the test rows: sorted ids, and class numbers by tier."""
-
-    key: str
-    ids: NDArray[np.object_]
-    edge: NDArray[np.int32]
-    cloud: NDArray[np.int32]
-
-    def of(self, tier: str, ids: NDArray[np.object_]) -> NDArray[np.int32]:
-        """The tier's class numbers for ids.
-
-        Raises:
-            LedgerMismatch: one has no answer.
-        """
-        answers: NDArray[np.int32] = getattr(self, tier)
-        where = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        if (missing := ids[self.ids[where] != ids]).size:
-            raise LedgerMismatch(
-                f"{self.key} has no answer for the test row {missing[0]}; delete that object and run again"
-            )
-        return answers[where]
-
-
-def _reference(store: storage.Store, plan: Plan, dataset: Dataset, model: Model) -> _Reference | None:
-    """Both variants' answers to the test rows of the dataset that they were trained on; None for another."""
-    if dataset.name != model.trained_on or "test" not in dataset.splits:
-        return None
-    edge, cloud = plan.variants["edge"], plan.variants["cloud"]
-    key = keys.answers(edge.model, edge.version, edge.name, "test")
-    table = model_registry.read_answers(store, edge, cloud, "test")
-    ids = np.array(table["record_id"].to_pylist(), object)
-    return _Reference(key, ids, table["edge"].to_numpy(), table["cloud"].to_numpy())
-
-
-def _score(
-    records: pa.Table,
-    prediction: NDArray[np.int32],
-    edge: NDArray[np.int32] | None,
-    tier: NDArray[np.object_],
-    model: Model,
-    reference: _Reference | None,
-    totals: Totals,
-) -> None:
-    """Count right answers on the rows that are labelled and that no model has seen.
-
-    Of the dataset that the model was trained on these are the test rows; of another, all labelled rows.
-    What cloud-only and edge-only would have said comes from this run where it is known for every row, else
-    from the answers that were kept when the variants were judged.
-    """
-    label = np.array(records["label"].to_pylist(), object)
-    scored = np.array([text is not None for text in label])
-    if reference is not None:
-        scored &= np.array(records["split"].to_pylist(), object) == "test"
-    if not scored.any():
-        return
-    number = {name: i for i, name in enumerate(model.classes)}
-    if strange := sorted(set(label[scored]) - set(number)):
-        raise BadRecord(
-            f"label {strange[0]!r} of the dataset is no class of model {model.name} ({', '.join(model.classes)});"
-            " correct the labels, or leave `record.label` out to run without scores"
-        )
-    truth = np.array([number[text] for text in label[scored]])
-    ids = np.array(records["record_id"].to_pylist(), object)[scored]
-    answers: dict[str, NDArray[np.int32] | None] = {
-        "cascade": prediction[scored],
-        "edge_only": None,
-        "cloud_only": None,
-    }
-    if edge is not None:
-        answers["edge_only"] = edge[scored]
-    elif reference is not None:
-        answers["edge_only"] = reference.of("edge", ids)
-    if reference is not None:
-        answers["cloud_only"] = reference.of("cloud", ids)
-    elif (tier[scored] == "cloud").all():
-        answers["cloud_only"] = prediction[scored]
-    totals.scored += len(truth)
-    for name, given in answers.items():
-        if given is not None:
-            totals.right[name] += int((given == truth).sum())
-            totals.known[name] += len(truth)
-
-
 def _show(
     fetched: _Fetched, unsure: NDArray[np.intp], edge: NDArray[np.int32], answer: pa.Table, model: Model, totals: Totals
 ) -> None:
     """Keep the first escalated rows for the report."""
     assert fetched.escalated is not None
+    assert fetched.result is not None
     confidence = fetched.result["confidence"].to_numpy()
     for position, row in enumerate(unsure[: SHOWN - len(totals.shown)]):
         totals.shown.append(

@@ -19,7 +19,6 @@ from infra.progress import publish
 from infra.security.access import Keyring
 
 MOST_SHARDS_IN_A_BLOCK = 32
-ESCALATIONS = "escalations"  # the order for the rows that the edges were unsure of: `tasks/order_escalations.py`
 
 
 def read_order(order_key: str, bucket: str) -> WorkOrder:
@@ -76,7 +75,7 @@ def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | 
     if missing and not dask_address:
         model, model_bytes = sites.cached_model(store, order.card, home / "sites" / order.site)
     begun = time.time()
-    stage = "answer escalations" if order.order_id == ESCALATIONS else "infer"
+    stage = "answer escalations" if order.order_id.partition(".")[0] == keys.ESCALATIONS else "infer"
     done: list[engine.BlockDone] = []
 
     def collect(block: engine.BlockDone) -> None:
@@ -104,10 +103,10 @@ def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | 
 
     publish(stage, order.site, 0, len(order.shards))
     keyring = Keyring(store, order.site, home)  # a cluster's workers have their own
-    rationed = order.escalation is not None and order.escalation.rationed
+    held, picked = (order.escalation.held, order.escalation.picked) if order.escalation else (False, ())
     try:
         escalate = engine.escalate_known if dask_address else partial(engine.escalate_known, keyring=keyring)
-        if not rationed:
+        if not held and not picked:
             compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
@@ -118,11 +117,10 @@ def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | 
             answer = partial(engine.run_block, predictors=predictors, keyring=keyring, oversight=oversight)
             compute.map_blocks(answer, blocks(missing), threads=order.threads + 1, done=collect)
         withdrawn = {result for block in done for result in block.withdrawn}
-        answered = tuple(shard for shard in order.shards if shard.result not in withdrawn)
-        if rationed and answered:  # in one piece: which rows gain most is known of all shards together
-            ration = engine.escalate_rationed if dask_address else partial(engine.escalate_rationed, keyring=keyring)
-            whole = dataclasses.replace(blocks(answered)[0], shards=answered)
-            compute.map_blocks(ration, [whole], threads=1, address=dask_address, done=done.append)
+        if picked:  # in one piece: of what does not fit the bytes, those stay that gain least
+            send = engine.escalate_picked if dask_address else partial(engine.escalate_picked, keyring=keyring)
+            whole = dataclasses.replace(blocks(order.shards)[0], shards=order.shards)
+            compute.map_blocks(send, [whole], threads=1, address=dask_address, done=done.append)
     except Exception as error:
         raise engine.failed(order.site, error) from error
     waited = store.waited_seconds - waited
@@ -154,7 +152,8 @@ def _receipt(
 ) -> Receipt:
     """Add up what the blocks did."""
     withdrawn = {result for block in done for result in block.withdrawn}
-    answered = [shard for shard in order.shards if shard.result not in withdrawn]
+    asked_to_send = order.escalation and order.escalation.picked and not computed
+    answered = [] if asked_to_send else [shard for shard in order.shards if shard.result not in withdrawn]
     seconds: dict[str, float] = {"look up": begun - started, "wait": waited}
     edges: dict[str, tuple[float, float]] = {}
     for clock in (clock for block in done for clock in block.times if clock.end):
@@ -174,7 +173,7 @@ def _receipt(
         shards=len(answered),
         rows=sum(shard.rows for shard in answered),
         computed_results=computed,
-        reused_results=len(answered) - computed,
+        reused_results=max(0, len(answered) - computed),
         escalated=tuple(sorted(escalated, key=lambda e: e.shard)),
         held_rows=sum(block.held_rows for block in done),
         seconds=seconds,

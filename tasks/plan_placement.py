@@ -180,6 +180,7 @@ def plan_placement(
         gap=solution.gap if math.isfinite(solution.gap) else None,
         balance=solution.balance,
         access=access,
+        record_bytes=problem.record_bytes,
     )
     coordination.put(store, run_id, keys.run(run_id, "problem.json"), to_json(problem, solution))
     coordination.put(store, run_id, keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())

@@ -18,6 +18,8 @@ def publish_report(report: Report) -> None:
         f"# {report.dataset} answered by {report.model}: {report.status}", "",
         f"{report.rows_out:,} of {report.rows_in:,} rows, {report.escalated_rows} escalated; "
         f"{report.computed_results} results computed, {report.reused_results} reused.", "",
+        *(f"Open: {name}: {why}.\n" for name, why in report.open_reasons.items()),
+        *([f"{report.missing_rows:,} rows are missing, {report.pending_rows:,} wait for the cloud.", ""] if report.missing_rows or report.pending_rows else []),
         "| accuracy | value | 95 % interval |", "|---|---|---|",
     ]  # fmt: skip
     for name, value in report.accuracy.items():

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import (
-    EscalationBudget,
     EscalationOrder,
     OrderedShard,
     Placement,
     Plan,
-    Profile,
     Site,
     WorkOrder,
 )
-from infra import ration, storage
+from infra import keys, storage
 from infra.codec_trials import ESCALATION_CODEC
 from infra.orders import put_order
 
@@ -26,7 +24,6 @@ from infra.orders import put_order
 def write_orders(
     plan: Plan,
     sites: Sequence[Site],
-    profiles: Sequence[Profile],
     bucket: str,
     *,
     restricted: bool = False,
@@ -38,27 +35,20 @@ def write_orders(
     Args:
         plan: of the run.
         sites: of the run.
-        profiles: what was measured of each, in the sites' order.
         bucket: of the store.
         restricted: whether records lie in the store encrypted.
         watched: whether the coordinator looks how far the sites are, and may take shards back.
-        number: of the sites' orders. Those after the first get nothing of a budget for escalations: the first have it.
+        number: of the sites' orders: the first have 1.
 
     Raises:
         AccessDenied: the policy does not let this user do that any more.
     """
     store = storage.open_store(bucket)
-    known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
     clouds = [site.name for site in sites if site.tier == "cloud"]
-    shares = _shares(plan.budget, plan, known)
     written = {}
     for site in sorted(sites, key=lambda site: site.name):
         order = work_order(plan, site, clouds[:1] if restricted else None)
-        if order.escalation and site.name in shares:
-            rows, size = shares[site.name] if number == 1 else (0, 0)
-            rationed = order.escalation.model_copy(update={"most_rows": rows, "most_bytes": size})
-            order = order.model_copy(update={"escalation": rationed})
-        order_id = site.name if number == 1 else f"{site.name}-{number}"
+        order_id = keys.order_id(site.name, str(number) if number > 1 else "")
         order = order.model_copy(update={"order_id": order_id, "watched": watched})
         if order.shards:
             written[site.name] = put_order(store, order, plan.access)
@@ -84,6 +74,7 @@ def work_order(plan: Plan, site: Site, recipients: Sequence[str] | None) -> Work
         preprocessing=plan.preprocessing,
         shard_set=f"escalations of {plan.dataset} at {site.name} in run {plan.run_id}" if encrypted else "",
         recipients=tuple(recipients or ()),
+        held=plan.budget is not None,
     )
     return WorkOrder(
         run_id=plan.run_id,
@@ -115,17 +106,6 @@ def _in_turn(plan: Plan, site: Site) -> list[Placement]:
         turns.append((p.shard.origin != site.name, passed[p.shard.origin] / counts[p.shard.origin]))
         passed[p.shard.origin] += 1
     return [mine[i] for i in sorted(range(len(mine)), key=turns.__getitem__)]
-
-
-def _shares(
-    budget: EscalationBudget | None, plan: Plan, known: Mapping[str, tuple[Site, Profile]]
-) -> dict[str, tuple[int | None, int | None]]:
-    """By edge: the rows and bytes that it may escalate, in proportion to the rows that it answers."""
-    edges = [name for name, (site, _) in known.items() if site.tier == "edge"]
-    if budget is None:
-        return {}
-    parts = [float(sum(p.shard.rows for p in plan.placements if p.site == name)) for name in edges]
-    return dict(zip(edges, ration.share(budget, parts, [known[n][1].up_bytes_per_second for n in edges]), strict=True))
 
 
 write_orders_task = task(name="write orders", cache_policy=NO_CACHE)(write_orders)

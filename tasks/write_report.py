@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
@@ -27,6 +27,7 @@ def write_report(
     bucket: str,
     quarantined_rows: int = 0,
     replanned: Sequence[Replanned] = (),
+    left_open: Mapping[str, str] | None = None,
 ) -> Report:
     """Build the report of a run and store it.
 
@@ -42,19 +43,76 @@ def write_report(
         bucket: of the store.
         quarantined_rows: records that were left out because they do not fit the schema.
         replanned: how the plan was changed while the run was under way.
+        left_open: by site, or `escalations`: why an order did not end.
 
     Raises:
         Conflict: another coordinator has taken over; there is no report.
     """
-    store = storage.open_store(bucket)
     report = build_report(
         plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows, replanned
     )
-    gallery = _gallery(store, totals)
-    html = page.render(report, gallery).encode()
-    coordination.put(store, plan.run_id, keys.run(plan.run_id, "report.html"), html)
-    coordination.put(store, plan.run_id, report.report_key, report.model_dump_json(indent=2).encode())
+    report = report.model_copy(update={"open_reasons": open_reasons(receipts, left_open or {})})
+    _store(storage.open_store(bucket), report, totals)
     return report
+
+
+def write_settled_report(
+    before: Report,
+    plan: Plan,
+    sites: Sequence[Site],
+    receipts: Sequence[Receipt],
+    totals: Any,
+    sent: Sequence[tuple[str, int]],
+    bucket: str,
+    left_open: Mapping[str, str],
+) -> Report:
+    """Report a run anew after what it had left open was done, and keep what was reported before.
+
+    How long the run took, its timeline and its prediction stay.
+
+    Args:
+        before: what was reported last.
+        plan: what was predicted.
+        sites: who took part.
+        receipts: all of the run's, then and now.
+        totals: what the aggregate counted now.
+        sent: sites, and bytes of shards that left each when they were compressed.
+        bucket: of the store.
+        left_open: by site, or `escalations`: why an order did not end this time either.
+
+    Raises:
+        Conflict: another coordinator has taken over; the report stays as it was.
+    """
+    store = storage.open_store(bucket)
+    earlier = keys.run(plan.run_id, f"report-{len(before.earlier_reports) + 1}.json")
+    lines = _site_lines(plan, sites, receipts, totals, sent)
+    report = before.model_copy(
+        update={
+            **_counted(totals),
+            "sites": lines,
+            "wan_bytes": sum(line.wan_bytes for line in lines),
+            "computed_results": sum(receipt.computed_results for receipt in receipts),
+            "reused_results": sum(receipt.reused_results for receipt in receipts),
+            "open_reasons": open_reasons(receipts, left_open),
+            "settled_at": time.time(),
+            "earlier_reports": (*before.earlier_reports, earlier),
+        }
+    )
+    coordination.put(store, plan.run_id, earlier, before.model_dump_json(indent=2).encode())
+    _store(store, report, totals)
+    return report
+
+
+def _store(store: storage.Store, report: Report, totals: Any) -> None:
+    html = page.render(report, _gallery(store, totals)).encode()
+    coordination.put(store, report.run_id, keys.run(report.run_id, "report.html"), html)
+    coordination.put(store, report.run_id, report.report_key, report.model_dump_json(indent=2).encode())
+
+
+def open_reasons(receipts: Sequence[Receipt], left_open: Mapping[str, str]) -> dict[str, str]:
+    """Why orders did not end, and which sites' rows did not arrive."""
+    unsent = {receipt.site for receipt in receipts if any(not e.sent for e in receipt.escalated)}
+    return dict.fromkeys(sorted(unsent), "rows that it escalates have not arrived in the store") | dict(left_open)
 
 
 def build_report(
@@ -70,16 +128,7 @@ def build_report(
     replanned: Sequence[Replanned] = (),
 ) -> Report:
     """The report's numbers; pure. Arguments as in `write_report`."""
-    names = ("cascade", "cloud_only", "edge_only")
-    known = {name: totals.known[name] == totals.scored > 0 for name in names}
-    drifts = {
-        name: drift.compare(plan.cascades[plan.cards[name].digest], counts, len(totals.confidences))
-        for name, counts in totals.confidences.items()
-    }
-    lines = tuple(
-        _site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name), drifts.get(site.name))
-        for site in sites
-    )
+    lines = _site_lines(plan, sites, receipts, totals, sent)
     begun = [span.start for span in watch.spans if span.stage in {"infer", "escalate"}]
     ended = [span.end for span in watch.spans if span.stage in {"infer", "escalate"}]
     unsure = sum(
@@ -89,24 +138,14 @@ def build_report(
     others = {card.digest: card for card in plan.cards.values() if card.digest not in usual}
     return Report(
         run_id=plan.run_id,
-        status="complete",
+        **_counted(totals),
         dataset=plan.dataset,
         model=plan.model,
         model_version=plan.version,
         started=watch.started,
-        rows_in=totals.rows_in,
         quarantined_rows=quarantined_rows,
-        rows_out=totals.rows_out,
-        missing_rows=0,  # the aggregate has counted: with one missing or twice there there is no report
-        duplicate_rows=0,
-        escalated_rows=totals.escalated,
-        held_rows=totals.held,
+        duplicate_rows=0,  # the aggregate has counted: with one twice there there is no report
         predicted_escalated_rows=round(unsure),
-        scored_rows=totals.scored,
-        accuracy={n: totals.right[n] / totals.scored if known[n] else None for n in names},
-        accuracy_interval={
-            n: cascade.wilson_interval(totals.right[n], totals.scored) if known[n] else None for n in names
-        },
         cascade=plan.cascade,
         raw_bytes=sum(p.shard.raw_bytes for p in plan.placements),
         wan_bytes=sum(line.wan_bytes for line in lines),
@@ -122,7 +161,6 @@ def build_report(
         sites=lines,
         spans=(*watch.spans, *(span for receipt in receipts for span in receipt.spans)),
         variants=plan.variants,
-        predictions=tuple(totals.files),
         report_key=keys.run(plan.run_id, "report.json"),
         flow_run=flow_run,
         other_variants=tuple(others.values()),
@@ -135,6 +173,41 @@ def build_report(
         balance=plan.balance,
         access=plan.access,
         replanned=tuple(replanned),
+    )
+
+
+def _counted(totals: Any) -> dict[str, Any]:
+    """The report's keys that say what became of the rows."""
+    names = ("cascade", "cloud_only", "edge_only")
+    known = {name: totals.known[name] == totals.scored > 0 for name in names}
+    return {
+        "status": "partial" if totals.missing else "complete",
+        "rows_in": totals.rows_in,
+        "rows_out": totals.rows_out,
+        "missing_rows": totals.rows_in - totals.rows_out,
+        "missing_key": totals.missing_key,
+        "escalated_rows": totals.escalated,
+        "held_rows": totals.held,
+        "pending_rows": totals.pending,
+        "scored_rows": totals.scored,
+        "accuracy": {n: totals.right[n] / totals.scored if known[n] else None for n in names},
+        "accuracy_interval": {
+            n: cascade.wilson_interval(totals.right[n], totals.scored) if known[n] else None for n in names
+        },
+        "predictions": tuple(totals.files),
+    }
+
+
+def _site_lines(
+    plan: Plan, sites: Sequence[Site], receipts: Sequence[Receipt], totals: Any, sent: Sequence[tuple[str, int]]
+) -> tuple[SiteReport, ...]:
+    drifts = {
+        name: drift.compare(plan.cascades[plan.cards[name].digest], counts, len(totals.confidences))
+        for name, counts in totals.confidences.items()
+    }
+    return tuple(
+        _site_line(site, plan, receipts, sum(n for name, n in sent if name == site.name), drifts.get(site.name))
+        for site in sites
     )
 
 
@@ -182,4 +255,5 @@ def _gallery(store: storage.Store, totals: Any) -> list[dict[str, Any]]:
     return found
 
 
+write_settled_report_task = task(name="report anew", cache_policy=NO_CACHE)(write_settled_report)
 write_report_task = task(name="report", cache_policy=NO_CACHE)(write_report)

@@ -162,7 +162,7 @@ def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tup
     sites, measured = list(where), list(profiles)
 
     def written(part, number):
-        orders = write_orders(part, sites, measured, store.bucket, watched=True, number=number)
+        orders = write_orders(part, sites, store.bucket, watched=True, number=number)
         return orders[part.placements[0].site]
 
     def joined():
@@ -177,6 +177,6 @@ def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tup
             raise SiteFailed(f"site {site} cannot be reached")
         return infer_shards(key, home, store.bucket)
 
-    write_orders(plan, sites, measured, store.bucket, watched=True)
+    write_orders(plan, sites, store.bucket, watched=True)
     hands = Hands(answer=handed, write=written, upload=lambda source, placements: 0, join=joined)
     return watching.watch(plan, problem, where, hands, store, patience)

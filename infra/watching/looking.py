@@ -128,13 +128,9 @@ def _why(
 
 
 def _do_without(state: State, there: set[str], now: float) -> None:
-    """Do without the receipt of an order of which everything is in the ledger, if it does not come soon.
-
-    A site that has a budget packs its unsure rows when it has answered all; that may take its time.
-    """
+    """Do without the receipt of an order of which everything is in the ledger, if it does not come soon."""
     for name, handed in list(state.running.items()):
-        rationed = handed.order.escalation is not None and handed.order.escalation.rationed
-        if state.undone(name, there) or (rationed and name not in state.gone):
+        if state.undone(name, there):
             handed.complete = 0.0
         elif not handed.complete:
             handed.complete = now

@@ -70,7 +70,7 @@ def test_a_flow_file_has_a_flow_of_its_name(stem):
     assert (flow.fn.__module__, flow.fn.__name__) == (f"flows.{stem}", stem)
 
 
-@pytest.mark.parametrize("name", ["run_block", "escalate_known"])
+@pytest.mark.parametrize("name", ["run_block", "escalate_known", "escalate_picked"])
 def test_what_dask_maps_pickles_by_reference(name):
     from infra import engine
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_catalog.errors import CorruptObject, KeyMissing, UnknownName
+from data_catalog.errors import CorruptObject, KeyMissing, StoreUnreachable, UnknownName
 from data_catalog.nouns import Dataset, Profile, Site, VariantCard, VariantSpeed
-from infra import keys, ledger, shards, storage
+from infra import keys, ledger, settlement, shards, storage
 from infra.codecs import CODECS
 from infra.runtimes import RUNTIMES
 from infra.security import pairs, rotation, sealing
@@ -26,6 +26,7 @@ from tasks.compress_shards import compress_shards
 from tasks.cut_shards import cut_shards
 from tasks.infer_shards import infer_shards
 from tasks.order_escalations import order_escalations
+from tasks.order_sends import order_sends
 from tasks.plan_placement import plan_placement
 from tasks.preprocess_source import preprocess_source
 from tasks.write_orders import write_orders
@@ -145,7 +146,7 @@ class Bench:
         self.plan = plan_placement(
             name, self.dataset, self.cards, chosen, SITES, profiles, indexes, 0.1, bucket, confidence=0
         )
-        write_orders(self.plan, SITES, profiles, bucket, restricted=self.dataset.sensitivity == "restricted")
+        write_orders(self.plan, SITES, bucket, restricted=self.dataset.sensitivity == "restricted")
         self.stored = []
         for source in self.dataset.sources:
             mine = [p for p in self.plan.placements if p.shard.source == source.name]
@@ -531,3 +532,46 @@ def test_the_commands_say_what_they_did(bench, s3):
     error = home.call("keys", "rotate", "cloud", code=2).stderr
     assert error.startswith("cloudedge: no site with keys is called 'cloud'")
     assert error.count("\n") == 1
+
+
+def test_rows_that_did_not_arrive_are_sealed_and_sent_later_once(bench, monkeypatch):
+    """The store takes results and no escalated rows for a while; then the edges send what they did not, and no more."""
+    bench = bench()
+    put, reachable = storage.Store.put, [False]
+
+    def fails(self, key, data):
+        if key.startswith("escalations/") and not reachable[0]:
+            raise StoreUnreachable(key)
+        put(self, key, data)
+
+    monkeypatch.setattr(storage.Store, "put", fails)
+    receipts, answered = bench.run()
+    waiting = {e.shard: e.rows for receipt in receipts for e in receipt.escalated}
+    assert answered is None
+    assert waiting
+    assert not any(e.sent for receipt in receipts for e in receipt.escalated)
+    bucket = bench.store.bucket
+    known = settlement.receipts_of(bench.store, bench.plan)
+    assert sorted(known, key=lambda r: r.order_id) == sorted(receipts, key=lambda r: r.order_id)
+
+    for receipt in receipts:  # a site that was lost before it could give one: the ledger tells as much
+        bench.store.delete(keys.run(bench.plan.run_id, "receipts", f"{receipt.order_id}.json"))
+    told = settlement.receipts_of(bench.store, bench.plan)
+    assert {e.shard: e.rows for receipt in told for e in receipt.escalated} == waiting
+    assert not any(e.sent for receipt in told for e in receipt.escalated)
+    assert settlement.open_shards(bench.store, bench.plan) == {}
+
+    reachable[0] = True
+    orders = order_sends(bench.plan, SITES, [], bucket, list(waiting), "again-1")
+    sent = [infer_shards(order, bench.home, bucket) for order in orders]
+    assert {e.shard: e.rows for receipt in sent for e in receipt.escalated} == waiting
+    assert all(e.sent and keys.is_encrypted(e.key) for receipt in sent for e in receipt.escalated)
+    assert sum(receipt.wan_out for receipt in sent) == sum(
+        len(bench.store.get(e.key)) for receipt in sent for e in receipt.escalated
+    )
+    assert [infer_shards(order, bench.home, bucket).wan_out for order in orders] == [0] * len(orders)
+    for receipt in sent:
+        for e in receipt.escalated:
+            assert {site.name for site in SITES if opens(bench, site.name, e.key)} == {receipt.site, "cloud"}
+    cloud = order_escalations(bench.plan, [*told, *sent], SITES[-1], bucket, 1)
+    assert infer_shards(cloud, bench.home, bucket).rows == sum(waiting.values())

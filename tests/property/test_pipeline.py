@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_catalog.errors import BadInput, SiteFailed
 from infra import pipeline
 
 pytestmark = pytest.mark.property
@@ -95,3 +97,40 @@ def test_no_more_items_are_in_flight_than_promised_and_as_many_as_promised(stage
     done, _ = pipeline.run_stages(items(), [*steps, ("last", last)], depth=depth)
     assert done == list(range(4 * promised))
     assert most == promised
+
+
+@pytest.mark.parametrize("kinds", [("fine", "late", "fails", "fine"), ("fails", "fine"), ()])
+def test_as_far_as_goes_on_without_what_failed_or_is_late(kinds):
+    ended = threading.Event()
+
+    def work(item):
+        if item[1] == "fails":
+            raise SiteFailed(f"{item[0]} is gone")
+        if item[1] == "late":
+            ended.wait(10)
+        return item[0]
+
+    items = list(enumerate(kinds))
+    try:
+        done, left = pipeline.as_far_as(work, items, time.time() + (2 if "late" in kinds else 10))
+    finally:
+        ended.set()
+    assert done == [number for number, kind in items if kind == "fine"]
+    said = {"fails": "{} is gone", "late": "no answer by the deadline"}
+    assert left == {item: said[item[1]].format(item[0]) for item in items if item[1] != "fine"}
+
+
+def test_as_far_as_without_a_deadline_forgives_only_when_asked_and_never_what_the_user_can_mend():
+    def gone(item):
+        raise SiteFailed("gone")
+
+    def wrong(item):
+        raise BadInput("wrong")
+
+    with pytest.raises(SiteFailed):
+        pipeline.as_far_as(gone, [1], None)
+    assert pipeline.as_far_as(gone, [1], None, forgiving=True) == ([], {1: "gone"})
+    assert pipeline.as_far_as(gone, [1], time.time() - 1) == ([], {1: "no answer by the deadline"})
+    for deadline, forgiving in ((None, True), (time.time() + 10, False)):
+        with pytest.raises(BadInput):
+            pipeline.as_far_as(wrong, [1], deadline, forgiving=forgiving)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from data_catalog.errors import LedgerMismatch
 from data_catalog.nouns import Cascade, Escalated, EscalationBudget, Gate, Model, Placement, Plan, Shard, VariantSpec
 from infra import keys, ledger
-from tasks.aggregate_results import Totals, _Fetched, _Reference, merge_shard, require_same_rows
+from infra.scoring import Reference
+from tasks.aggregate_results import Totals, _Fetched, _miss, merge_shard, require_same_rows
 
 pytestmark = pytest.mark.unit
 
@@ -96,14 +99,14 @@ def test_only_labelled_rows_are_scored_and_what_is_not_known_is_not_claimed():
 
 
 def test_a_test_row_without_a_judged_answer_is_named():
-    some = _Reference("answers", np.array(IDS[:-1], object), np.array(EDGE[:-1], np.int32), np.zeros(5, np.int32))
+    some = Reference("answers", np.array(IDS[:-1], object), np.array(EDGE[:-1], np.int32), np.zeros(5, np.int32))
     with pytest.raises(LedgerMismatch, match=f"answers has no answer for the test row {IDS[-1]}"):
         merge(fetched(answer=result([IDS[1], IDS[3]], [0, 2], [1, 1], "cloud")), reference=some)
 
 
 def test_with_the_judged_answers_all_three_are_known_on_test_rows_only():
     cloud = np.array([0, 1, 2, 0, 1, 1], np.int32)
-    reference = _Reference("answers", np.array(IDS, object), np.array(EDGE, np.int32), cloud)
+    reference = Reference("answers", np.array(IDS, object), np.array(EDGE, np.int32), cloud)
     answer = result([IDS[1], IDS[3]], [0, 2], [1, 1], "cloud")
     _, totals = merge(fetched(answer=answer), reference=reference)
     assert (totals.right["cloud_only"], totals.known["cloud_only"]) == (5, 5)
@@ -187,3 +190,49 @@ def test_unsure_rows_that_a_budget_held_keep_the_edges_answer_and_the_reason():
         merge_shard(
             fetched(answer=result([IDS[1], IDS[2]], [2, 2], [1.0, 1.0], "cloud")), within, model(), None, Totals()
         )
+
+
+def pending(**more) -> tuple[pa.Table, Totals]:
+    totals = Totals()
+    what = dataclasses.replace(fetched(), waiting=True, **more)
+    return merge_shard(what, plan(0.5), model(), None, totals), totals
+
+
+def test_unsure_rows_that_the_cloud_has_not_answered_keep_the_edges_answer_and_wait():
+    table, totals = pending()
+    waits = [IDS[i] in {IDS[1], IDS[3]} for i in range(6)]
+    assert [status == "edge-pending" for status in table["status"].to_pylist()] == waits
+    assert [reason == "waits for the cloud" for reason in table["reason"].to_pylist()] == waits
+    assert table["prediction"].to_pylist() == table["edge_prediction"].to_pylist()
+    assert set(table["tier"].to_pylist()) == {"edge"}
+    assert (totals.pending, totals.held, totals.escalated, totals.rows_out) == (2, 0, 0, 6)
+
+
+def test_with_a_budget_only_what_it_let_go_waits():
+    table, totals = pending(picked=[3])
+    assert table["status"].to_pylist() == ["edge", "edge", "edge", "edge-pending", "edge", "edge"]
+    assert table["reason"].to_pylist()[1] == "over the budget for escalations"
+    assert (totals.pending, totals.held) == (1, 1)
+
+
+def test_an_answer_of_the_cloud_that_is_no_number_does_not_replace_the_edges():
+    answer = result([IDS[1], IDS[3]], [0, 2], [0.0, 0.98], "cloud")
+    table, totals = merge(fetched(answer=answer))
+    assert table["status"].to_pylist() == ["edge", "edge", "edge", "cloud", "edge", "edge"]
+    assert table["prediction"].to_pylist()[1] == "b"
+    assert table["reason"].to_pylist() == [None, "the cloud's answer is no number", None, None, None, None]
+    assert totals.escalated == 1
+    nobody = result(IDS, EDGE, [0.9, 0.0, 0.95, 0.3, 0.8, 0.7])
+    table, _ = merge(fetched(edge=nobody, answer=answer))
+    assert table["reason"].to_pylist()[1] == "no answer is a number"
+
+
+def test_a_shard_that_nobody_answered_is_missing_row_by_row():
+    totals = Totals()
+    _miss(dataclasses.replace(fetched(), result=None), {"edge-1": "it is gone"}, totals)
+    (rows,) = totals.missing
+    assert rows["record_id"].to_pylist() == IDS
+    assert rows.slice(0, 1).to_pylist()[0] | {"record_id": ""} == {
+        "record_id": "", "source": "edge-1", "shard": SHARD.digest, "site": "edge-1", "reason": "it is gone"
+    }  # fmt: skip
+    assert (totals.rows_in, totals.rows_out) == (6, 0)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from data_catalog.nouns import Cascade, Report, SiteReport, Span, VariantCard
+from data_catalog.nouns import Cascade, Drift, Report, SiteReport, Span, VariantCard
 from infra.report import charts, page
 
 pytestmark = pytest.mark.unit
@@ -186,6 +186,31 @@ def test_numbers_are_those_of_the_report():
     html = page.render(report())
     for text in ("10</b>", "90.00%", "10.0%", "100.0x", "0.700", "97.00%"):
         assert text in html
+
+
+def test_what_is_open_and_who_has_drifted_is_said():
+    reason = "it is less sure of its answers than when it was calibrated; 40.0% of its rows are under the threshold"
+    drift = Drift(
+        rows=9, distance=0.4, distance_p=0.0, escalation=0.4, escalation_p=0.0, flagged=True, reason=reason
+    )  # fmt: skip
+    site = report().sites[0].model_copy(update={"drift": drift})
+    html = page.render(
+        report(
+            status="partial", sites=(site,), missing_rows=7, pending_rows=3, missing_key="runs/r/missing.parquet",
+            open_reasons={"edge-1": EVIL, "escalations": "the cloud is down"},
+        )
+    )  # fmt: skip
+    outline(html)
+    assert f"edge-1 has drifted: {reason}" in html
+    for text in (
+        'class="wrong">partial',
+        "7 rows are missing",
+        "runs/r/missing.parquet",
+        "the cloud is down",
+        "cloudedge reconcile",
+    ):
+        assert text in html
+    assert "cloudedge reconcile" not in page.render(report())
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 8), (8, 8, 2), (2, 8, 1)])

@@ -1,0 +1,83 @@
+"""Settle what a run left open: shards that were not answered, rows that were not sent, rows that wait for the cloud."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from data_catalog.nouns import Receipt, Report
+from flows import _dispatching as dispatching
+from infra import settlement
+from infra.coordination import coordinating
+from infra.pipeline import as_far_as
+from infra.progress import publish
+from infra.security import letters
+from infra.settings import read_settings
+from infra.sites import read_profile
+from infra.storage import open_store
+from infra.workspace import workspace
+from tasks.aggregate_results import aggregate_results_task
+from tasks.keep_unsettled import keep_unsettled_task
+from tasks.order_escalations import order_escalations_task
+from tasks.order_rest import order_rest_task
+from tasks.order_sends import order_sends_task
+from tasks.publish_report import publish_report_task
+from tasks.write_report import write_settled_report_task
+
+
+@flow(name="reconcile", flow_run_name="reconcile {run_id}")
+def reconcile(run_id: Annotated[str, Field(description="A run that left something open")]) -> Report:
+    """Do what is left of a run, write its predictions and its report anew, and forget that it was open.
+
+    What the store has is neither computed nor sent again; what still fails stays open, and may be tried again. A run
+    with a budget for escalations spends it once: what is answered after it was shared out keeps the edge's answer.
+
+    Raises:
+        UnknownName: no such run, or it left nothing open.
+        CloudEdgeError: what stopped it; what was done so far stays.
+    """
+    settings = read_settings()
+    bucket = settings.required_bucket()
+    store = open_store(bucket)
+    publish("reconcile", "coordinator", 0, 0, "")
+    left = settlement.read_unsettled(store, run_id)
+    left = left.model_copy(update={"tries": left.tries + 1})
+    before = settlement.read_report(store, run_id)
+    plan = settlement.read_plan(store, before)
+    late: dict[str, str] = {}
+
+    def answer(order_key: str) -> Receipt:
+        return dispatching.answer(settlement.site_of(order_key, left.sites), order_key, run_id, bucket)
+
+    def do(orders: list[str]) -> list[Receipt]:
+        """Let the sites do these orders; all receipts then."""
+        if orders:
+            late.update(as_far_as(answer, orders, None, forgiving=True)[1])
+        return settlement.receipts_of(store, plan)
+
+    coordinated = coordinating(settings, f"runs-of-{left.dataset.name}", run_id, fresh=False)
+    with coordinated, workspace(settings.home) as work:
+        keep_unsettled_task(left, bucket, is_open=True)
+        for site in left.sites:
+            letters.take_in_late(store, site.name)
+        receipts = do(order_rest_task(plan, left.tries, bucket))
+        if plan.budget and settlement.picked_rows(store, plan, receipts) is None:
+            profiles = [read_profile(store, site.name) for site in left.sites]
+            receipts = do(order_sends_task(plan, left.sites, [p for p in profiles if p], bucket))
+        elif plan.budget:
+            receipts = do(settlement.open_sends(store, plan, receipts, left.tries))
+        if unsent := [e.shard for e in settlement.escalated_in(receipts).values() if not e.sent]:
+            again = f"{settlement.AGAIN}-{left.tries}"
+            receipts = do(order_sends_task(plan, left.sites, [], bucket, unsent, again))
+        cloud = next((site for site in left.sites if site.tier == "cloud"), None)
+        unsure = order_escalations_task(plan, receipts, cloud, bucket, left.tries)
+        receipts, still = do([unsure] if unsure else []), settlement.open_sites(late)
+        totals = aggregate_results_task(plan, left.dataset, left.model, receipts, work, bucket, still)
+        is_open = bool(totals.pending or totals.missing)
+        sent = list(left.sent.items())
+        report = write_settled_report_task(before, plan, left.sites, receipts, totals, sent, bucket, still)
+        keep_unsettled_task(left, bucket, is_open=is_open)
+    publish_report_task(report)
+    return report

@@ -1,0 +1,266 @@
+"""What a run had to leave open, told from the store alone: what its sites have done, and what is still to be done.
+
+A site that was late or lost has no receipt, but what it did is in the ledger: a result is there or not, and remembers
+what was packed of its shard. So nothing that is there is done or sent again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
+from data_catalog.nouns import Escalated, OrderedShard, Placement, Plan, Receipt, Report, Site, WorkOrder
+from data_catalog.orders import Answered
+from data_catalog.settlement import Unsettled
+from infra import keys, ledger, orders
+from infra.storage import read_noun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from infra.storage import Store
+
+WAITING = "waits for the cloud"
+AT_A_TIME = 8  # results that are read side by side
+# Kinds of orders, with the number of the try behind them: rows that were picked; what of them did not arrive; shards that
+# were left.
+SENDS, AGAIN, REST = "sends", "again", "rest"
+
+
+def read_unsettled(store: Store, run_id: str) -> Unsettled:
+    """What a run left open.
+
+    Raises:
+        UnknownName: no such run, or it left nothing open.
+    """
+    key = keys.unsettled(run_id)
+    try:
+        return Unsettled.model_validate_json(store.get(key))
+    except ObjectMissing as error:
+        raise UnknownName.among("unsettled run", run_id, unsettled_runs(store)) from error
+    except ValueError as error:
+        raise CorruptObject(f"{key} does not say what a run left open; delete it and run again") from error
+
+
+def open_runs(store: Store, dataset: str, model: str) -> list[str]:
+    """The runs of a dataset and a model that left something open, the oldest first."""
+    left = [read_unsettled(store, run_id) for run_id in unsettled_runs(store)]
+    return [each.run_id for each in left if (each.dataset.name, each.model.name) == (dataset, model)]
+
+
+def unsettled_runs(store: Store) -> list[str]:
+    """The runs that left something open, the oldest first."""
+    return sorted(key.rpartition("/")[2].removesuffix(".json") for key in store.keys(keys.UNSETTLED))
+
+
+def read_plan(store: Store, report: Report) -> Plan:
+    """The plan of a run, as it was when the run ended.
+
+    Raises:
+        CorruptObject: the object is none.
+    """
+    key = report.replanned[-1].plan if report.replanned else keys.run(report.run_id, "plan.json")
+    try:
+        return Plan.model_validate_json(store.get(key))
+    except ValueError as error:
+        raise CorruptObject(f"{key} is not a plan of this version; run again") from error
+
+
+def read_report(store: Store, run_id: str) -> Report:
+    """The report of a run.
+
+    Raises:
+        UnknownName: it has none: the run itself never ended.
+    """
+    key = keys.run(run_id, "report.json")
+    try:
+        return Report.model_validate_json(store.get(key))
+    except ObjectMissing as error:
+        raise UnknownName(f"run {run_id} never ended, so there is nothing to settle; run again") from error
+    except ValueError as error:
+        raise CorruptObject(f"{key} is not a report of this version; run again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one shard of a plan stands in the ledger."""
+
+    placement: Placement
+    size: int = 0  # bytes of its result; 0: there is none
+    confidence: NDArray[np.float32] | None = None
+    packed: ledger.Packed | None = None
+
+
+def standings(store: Store, placements: Sequence[Placement]) -> list[Standing]:
+    """How shards stand in the ledger, in their order.
+
+    Raises:
+        CorruptObject: a result is damaged.
+    """
+    there = store.present([keys.result(placement.result) for placement in placements])
+
+    def look(placement: Placement) -> Standing:
+        key = keys.result(placement.result)
+        if key not in there:
+            return Standing(placement)
+        data = store.get(key)
+        table = ledger.read_result(data, key)
+        return Standing(placement, len(data), table["confidence"].to_numpy(), ledger.packed_in(table))
+
+    with ThreadPoolExecutor(AT_A_TIME, "standings") as pool:
+        return list(pool.map(look, placements))
+
+
+def unsure(plan: Plan, standing: Standing) -> NDArray[np.intp]:
+    """(k,) rows of a shard that an edge answered and that should escalate; none of a cloud's."""
+    threshold = plan.cascades.get(standing.placement.variant)
+    if threshold is None or standing.confidence is None:
+        return np.zeros(0, np.intp)
+    return np.flatnonzero(np.nan_to_num(standing.confidence, nan=0.0) < np.float32(threshold.threshold))
+
+
+def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
+    """What the sites of a run did: by their receipts, and for a site whose order has none by the ledger.
+
+    Of a shard that an edge answered without a receipt it is said what was packed; if that did not arrive, `sent` is false.
+    """
+    prefix = keys.run(plan.run_id, "receipts")
+    receipts = [_counted(store, Receipt.model_validate_json(store.get(key))) for key in store.keys(prefix)]
+    given = {receipt.order_id for receipt in receipts}
+    for site in sorted({placement.site for placement in plan.placements}):
+        order = read_order(store, plan, site)
+        if site in given or order is None:
+            continue
+        later = [read_order(store, plan, site, kind) for kind in _kinds(receipts, site, REST)]
+        covered = {shard.result for each in later if each for shard in each.shards}
+        mine = [p for p in plan.placements if p.site == site and p.result not in covered]
+        found = [standing for standing in standings(store, mine) if standing.size]
+        if found:
+            receipts.append(_from_ledger(store, plan, order, found))
+    return receipts
+
+
+def _kinds(receipts: Iterable[Receipt], site: str, kind: str) -> list[str]:
+    """The kinds, with their numbers, of a site's orders of a kind that have a receipt."""
+    parts = (receipt.order_id.partition(".") for receipt in receipts)
+    return [full for name, _, full in parts if name == site and full.partition("-")[0] == kind]
+
+
+def _counted(store: Store, receipt: Receipt) -> Receipt:
+    """A receipt with all that crossed the link for it, if the site is a process of its own."""
+    key = keys.run(receipt.run_id, "answers", f"answer-{receipt.order_id}.json")
+    answered = read_noun(store, key, Answered, "no answer of a site")
+    return receipt.model_copy(update={"wan_in": answered.wan_in, "wan_out": answered.wan_out}) if answered else receipt
+
+
+def read_order(store: Store, plan: Plan, site: str, kind: str = "") -> WorkOrder | None:
+    """An order of a run; None if it was never written."""
+    try:
+        return WorkOrder.model_validate_json(store.get(keys.order(plan.run_id, site, kind)))
+    except ObjectMissing:
+        return None
+
+
+def _from_ledger(store: Store, plan: Plan, order: WorkOrder, found: Sequence[Standing]) -> Receipt:
+    """The receipt of an order that did not end: the shards that it answered; when, nobody knows."""
+    wanted = order.escalation
+    escalated = []
+    for standing in found if wanted and not wanted.held else ():
+        assert wanted is not None
+        rows = len(unsure(plan, standing))
+        packed = standing.packed
+        if not rows:
+            continue
+        if packed is None or (packed.threshold, packed.codec) != (wanted.threshold, wanted.codec):
+            packed = ledger.Packed(wanted.threshold, wanted.codec, rows)
+        key = keys.escalation(packed.digest, packed.codec, bool(wanted.shard_set)) if packed.digest else ""
+        escalated.append(
+            Escalated(
+                shard=standing.placement.result, key=key, digest=packed.digest, rows=rows, bytes=packed.bytes,
+                codec=packed.codec, sent=bool(key) and store.exists(key),
+                result=keys.result_name(packed.digest, wanted.cloud_variant, wanted.preprocessing),
+            )
+        )  # fmt: skip
+    size = sum(standing.size for standing in found if not standing.placement.reused)
+    computed = sum(not standing.placement.reused for standing in found)
+    return Receipt(
+        run_id=plan.run_id, order_id=order.order_id, site=order.site, tier=order.tier, variant=order.card.digest,
+        fallback=order.fallback, started=plan.created, finished=plan.created, shards=len(found),
+        rows=sum(standing.placement.shard.rows for standing in found), computed_results=computed,
+        reused_results=len(found) - computed, escalated=tuple(escalated), seconds={}, startup_seconds=0.0, bytes_in=0,
+        bytes_out=size, wan_in=0, wan_out=size, spans=(),
+    )  # fmt: skip
+
+
+def escalated_in(receipts: Iterable[Receipt]) -> dict[str, Escalated]:
+    """By the name of the edge's result: what was packed of its shard; what arrived wins over what did not."""
+    every = [escalated for receipt in receipts for escalated in receipt.escalated]
+    return {escalated.shard: escalated for escalated in sorted(every, key=lambda escalated: escalated.sent)}
+
+
+def picked_rows(store: Store, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, list[int]] | None:
+    """By the name of a result: the rows of its shard that the budget let go; None if it was never shared out."""
+    chosen = [read_order(store, plan, site, SENDS) for site in sorted({p.site for p in plan.placements})]
+    if not any(chosen):
+        return None
+    found: dict[str, list[int]] = {}
+    for order in filter(None, chosen):
+        assert order.escalation is not None
+        done = {keys.order_id(order.site, kind) for kind in _kinds(receipts, order.site, SENDS)}
+        held = max((receipt.held_rows for receipt in receipts if receipt.order_id in done), default=0)
+        for number, row in order.escalation.picked[: len(order.escalation.picked) - held]:
+            found.setdefault(order.shards[number].result, []).append(row)
+    return found
+
+
+def open_sends(store: Store, plan: Plan, receipts: Sequence[Receipt], number: int) -> list[str]:
+    """The keys of orders to send the rows that were picked, of sites that were ordered to and have not."""
+    chosen = [read_order(store, plan, site, SENDS) for site in sorted({p.site for p in plan.placements})]
+    still = [order for order in chosen if order and not _kinds(receipts, order.site, SENDS)]
+    return [write_order(store, plan, order, f"{SENDS}-{number}") for order in still]
+
+
+def write_order(store: Store, plan: Plan, order: WorkOrder, kind: str) -> str:
+    """Write an order under the name of its kind; its key. Raises as `orders.put_order`."""
+    return orders.put_order(store, order.model_copy(update={"order_id": keys.order_id(order.site, kind)}), plan.access)
+
+
+def open_shards(store: Store, plan: Plan) -> dict[str, list[OrderedShard]]:
+    """By site: the shards of its order that have no result."""
+    there = store.present([keys.result(placement.result) for placement in plan.placements])
+    found = {}
+    for site in sorted({p.site for p in plan.placements if keys.result(p.result) not in there}):
+        order = read_order(store, plan, site)
+        found[site] = [s for s in order.shards if keys.result(s.result) not in there] if order else []
+    return found
+
+
+def site_of(order_key: str, sites: Sequence[Site]) -> Site:
+    """Whose an order is; what was escalated is answered by the first cloud."""
+    name = order_key.rpartition("/")[2].removesuffix(".json").partition(".")[0]
+    if name == keys.ESCALATIONS:
+        return next(site for site in sites if site.tier == "cloud")
+    return next(site for site in sites if site.name == name)
+
+
+def open_sites(late: Mapping[str, str]) -> dict[str, str]:
+    """By site: why one of its orders did not end.
+
+    Args:
+        late: reasons, by the key of each order that did not end.
+    """
+    return {key.rpartition("/")[2].removesuffix(".json").partition(".")[0]: why for key, why in late.items()}
+
+
+def added(sent: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """By site: the bytes that left it, of all its sources."""
+    found: dict[str, int] = {}
+    for site, size in sent:
+        found[site] = found.get(site, 0) + size
+    return found
