@@ -33,14 +33,14 @@ def read_demands(
     caps: dict[Objective, float] = {}
     for amount in at_most:
         found = AMOUNT.fullmatch(amount.strip())
-        unit = found.group(2).lower() if found else ""
+        unit = found.group(3).lower() if found and not found.group(1) else ""
         kinds: dict[Objective, bool] = {"makespan": unit in SECONDS, "bytes": unit in BYTES, "money": unit in MONEY}
         kind = next((name for name, fits in kinds.items() if fits), None)
         if found is None or kind is None:
             raise BadInput(f"{where} {amount!r} is no cap; give a time (30s), a size (5MB) or a price ('2.5 money')")
         if kind in caps:
             raise BadInput(f"{where} caps the {kind} twice; give one of them")
-        caps[kind] = float(found.group(1)) * (BYTES | SECONDS).get(unit, 1)
+        caps[kind] = float(found.group(2)) * (BYTES | SECONDS).get(unit, 1)
     return Demands(objective=objective, caps=caps, accuracy=accuracy_at_least)
 
 

@@ -220,8 +220,8 @@ def test_a_site_leaves_out_what_was_withdrawn_and_says_so(store, tmp_path, monke
     from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
-    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.05}), monkeypatch)
-    orders = write_orders(plan, where, profiles, store.bucket, watched=True)
+    plan, _, where, _ = make(store, Speeds({"edge-1": 0.05}), monkeypatch)
+    orders = write_orders(plan, where, store.bucket, watched=True)
     gone = tuple(sorted(p.result for p in plan.placements if p.site == "edge-1"))[:10]
     store.put(keys.withdrawal("r1", "edge-1"), Withdrawal(results=gone).model_dump_json().encode())
     receipt = infer_shards(orders["edge-1"], tmp_path / "home", store.bucket)
@@ -236,8 +236,8 @@ def test_an_order_that_nobody_watches_asks_nothing(store, tmp_path, monkeypatch)
     from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
-    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.02}), monkeypatch)
-    orders = write_orders(plan, where, profiles, store.bucket)
+    plan, _, where, _ = make(store, Speeds({"edge-1": 0.02}), monkeypatch)
+    orders = write_orders(plan, where, store.bucket)
     infer_shards(orders["edge-1"], tmp_path / "home", store.bucket)
     assert not [key for key in store.gets if "/withdrawn/" in key]
     assert not store.keys("runs/r1/progress")
@@ -247,8 +247,8 @@ def test_progress_says_how_far_an_order_is_and_a_link_that_is_down_does_not_stop
     from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
-    plan, _, where, profiles = make(store, Speeds({"edge-1": 0.1}), monkeypatch)
-    orders = write_orders(plan, where, profiles, store.bucket, watched=True)
+    plan, _, where, _ = make(store, Speeds({"edge-1": 0.1}), monkeypatch)
+    orders = write_orders(plan, where, store.bucket, watched=True)
     said, put = [], FolderStore.put
 
     def patchy(self, key, data):
