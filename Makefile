@@ -10,7 +10,7 @@ run: setup                   ## the main job on real data; again: nothing is com
 	@$(BIN)/cloudedge run
 
 test: setup lint             ## linters, then every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25 --cov --cov-report=term
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 # Hypothesis looks for wrong answers, not for slow ones. It draws the same examples each time, so that a commit that
 # passed does not fail elsewhere; `--hypothesis-profile=search` draws others, to find what they miss.
-FIXED = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
+FIXED = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 settings.register_profile("search", FIXED, derandomize=False)
 settings.register_profile("fixed", FIXED)
 settings.load_profile("fixed")
@@ -27,7 +27,7 @@ SLOWEST = ("chaos", "e2e", "integration")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For two workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
+    """For several workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOWEST))
     for item in items:
         needs = [name for name in SHARED if name in getattr(item, "fixturenames", ())]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 DTYPES = tuple(ITEM_BYTES)
-LARGE, LARGE_FOR_SLOW = 8 << 20, 1 << 20
+LARGE, LARGE_FOR_SLOW = 8 << 20, 1 << 18
 SLOW = 4e6  # bytes a second
 BOMB = 64 << 20
 LITTLE_MEMORY = 4 << 20  # what refusing a bomb may allocate: far less than the bomb

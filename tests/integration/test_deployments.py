@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.flows import Flow, load_flow_from_entrypoint
 
 from cloudedge.deploying import FREE, FROM_CATALOG, form
@@ -77,9 +78,10 @@ def test_what_is_deployed(deployed_home, prefect_client):
     assert {"mnist-5k", "many-shards"} <= set(run["dataset"]["enum"]), "the catalog's names, those of one's own too"
     assert {"digits", "quick"} <= set(run["model"]["enum"])
     assert "cloud" in run["sites"]["items"]["enum"]
+    nightly = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployed["nightly"].id]))
     wait_for("a scheduled run", lambda: [
-        run for run in prefect_client.read_flow_runs()
-        if run.deployment_id == deployed["nightly"].id and run.state is not None and run.state.is_scheduled()
+        run for run in prefect_client.read_flow_runs(flow_run_filter=nightly)
+        if run.state is not None and run.state.is_scheduled()
     ], 60)  # fmt: skip
 
 
