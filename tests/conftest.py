@@ -30,7 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For several workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOWEST))
     for item in items:
-        needs = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        fixtures = getattr(item, "fixturenames", ())
+        needs = [name for name in SHARED if name in fixtures]
+        if "up_home" in needs and (not item.get_closest_marker("e2e") or "deployed_home" in fixtures):
+            needs = ["another_up_home"]  # a worker of its own, with a home of its own: there are many such tests
         item.add_marker(pytest.mark.xdist_group(needs[0] if needs else item.nodeid.partition("::")[0]))
 
 
