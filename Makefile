@@ -3,14 +3,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
-.PHONY: run test lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
 test: setup lint             ## linters, then every test
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25 --cov --cov-report=term
+
+test-long: setup             ## the tests that take long: outages, paused coordinators, a browser, machines that join
+	$(BIN)/pytest --long --durations=25
 
 lint: setup
 	$(BIN)/ruff check

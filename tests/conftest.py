@@ -23,17 +23,27 @@ settings.load_profile("fixed")
 
 SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
 SLOWEST = ("chaos", "e2e", "integration")
+# Together as long as all the others: `make test-long` runs these and no others, `make test` the others.
+LONG = (
+    "chaos/test_agreement.py", "chaos/test_outage.py", "chaos/test_site_processes.py", "e2e/test_agreement.py",
+    "e2e/test_joined_site.py", "e2e/test_reconcile.py", "e2e/test_replanning.py", "e2e/test_ui.py",
+    "integration/test_nginx.py", "integration/test_postgres.py",
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: the tests that take long, and no others."""
+    parser.addoption("--long", action="store_true", help="run the tests of LONG in tests/conftest.py, and no others")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For several workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
+    if config.getoption("--long") or len({item.path for item in items}) > 1:  # a file that is named alone is run
+        items[:] = [item for item in items if str(item.path).endswith(LONG) == config.getoption("--long")]
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOWEST))
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        needs = [name for name in SHARED if name in fixtures]
-        if "up_home" in needs and (not item.get_closest_marker("e2e") or "deployed_home" in fixtures):
-            needs = ["another_up_home"]  # a worker of its own, with a home of its own: there are many such tests
+        needs = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
         item.add_marker(pytest.mark.xdist_group(needs[0] if needs else item.nodeid.partition("::")[0]))
 
 
