@@ -1,11 +1,9 @@
 # `make run` and `make test` are all a newcomer needs: both set up what they use.
 VENV ?= .venv
 BIN := $(VENV)/bin
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab bench-dispatch tflite up deploy down clean setup
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
-.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab tflite up down clean setup
-.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz tflite up deploy down clean setup
-.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-dispatch tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 

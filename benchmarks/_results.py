@@ -94,7 +94,7 @@ def write(
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
-    _replace_block(name, "\n".join([_heading(record), "", *table(metrics, targets), "", *lines]))
+    replace_block(PAGE, name, "\n".join([_heading(record), "", *table(metrics, targets), "", *lines]))
     return record
 
 
@@ -127,12 +127,12 @@ def _heading(record: dict[str, object]) -> str:
     return f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['os']}; {record['date']}, commit {record['commit']}."
 
 
-def _replace_block(name: str, text: str) -> None:
-    """Put the text between the page's markers of that name; adds page and markers where they are missing."""
+def replace_block(path: Path, name: str, text: str) -> None:
+    """Put the text between a page's markers of that name; adds page and markers where they are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    page = PAGE.read_text() if PAGE.exists() else INTRODUCTION
+    page = path.read_text() if path.exists() else INTRODUCTION
     if begin not in page or end not in page:
         page = f"{page.rstrip()}\n\n## {name.capitalize()}\n\n{begin}\n{end}\n"
     before, _, rest = page.partition(begin)
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

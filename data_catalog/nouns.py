@@ -429,6 +429,7 @@ class Profile(Noun):
     chosen: dict[str, str] = Field(default_factory=dict)  # model's version: digest of the variant that it answers with
     good: dict[Name, str] = Field(default_factory=dict)  # by model: version and variant that it answered with last
     runtime_versions: dict[str, str] = Field(default_factory=dict)
+    missing_codecs: tuple[str, ...] = ()  # whose package is not installed there
     measured_at: float = 0.0
     probe_seconds: float = 0.0  # what measuring took, and
     probe_bytes: int = 0  # what it sent over the link, the variant included

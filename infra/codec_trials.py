@@ -96,6 +96,17 @@ def choose(trials: Iterable[CodecTrial], link: float, packing_cores: int = 1, un
     return min(alike, key=lambda trial: 1 / trial.compress_bytes_per_second + 1 / trial.decompress_bytes_per_second)
 
 
+def missing() -> tuple[str, ...]:
+    """Codecs whose package is not installed here; as a site with the plain install has some."""
+    found = []
+    for name in CODECS.names():
+        try:
+            CODECS.get(name)
+        except BadInput:
+            found.append(name)
+    return tuple(found)
+
+
 def choose_codec(
     trials: Sequence[CodecTrial],
     origin: tuple[Site, Profile],
@@ -110,11 +121,13 @@ def choose_codec(
     Args:
         trials: of the shard's source.
         origin: who compresses and sends.
-        reader: who fetches and decompresses; a site that answers its own shards fetches from the store too.
+        reader: who fetches and decompresses, with what is installed there; a site that answers its own shards fetches
+            from the store too.
         stored: codecs under which the store has the shard; one of those that is about as fast is taken.
         kept: take one of those in any case: nobody will read the shard, unless to escalate other rows.
         crosses: whether it goes over any link; one that its site keeps on its own disk does not.
     """
+    trials = [trial for trial in trials if trial.codec not in reader[1].missing_codecs]
     link = min(origin[1].up_bytes_per_second, reader[1].down_bytes_per_second) if crosses else math.inf
     cores = [min(site.threads, profile.cores) for site, profile in (origin, reader)]
     seconds = {trial.codec: seconds_a_byte(trial, link, *cores) for trial in trials}

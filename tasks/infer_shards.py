@@ -16,6 +16,7 @@ from data_catalog.nouns import Escalated, OrderedShard, Receipt, Span, WorkOrder
 from infra import compute, engine, keys, sites, storage
 from infra.oversight import Oversight
 from infra.progress import publish
+from infra.second_try import run_rest
 from infra.security.access import Keyring
 
 MOST_SHARDS_IN_A_BLOCK = 32
@@ -110,7 +111,7 @@ def _do(order: WorkOrder, store: storage.Store, home: Path, dask_address: str | 
             compute.map_blocks(escalate, blocks(known), threads=order.threads, address=dask_address, done=collect)
         if dask_address:
             compute.map_blocks(
-                engine.run_block, blocks(missing), threads=order.threads, address=dask_address, done=collect_from_afar
+                run_rest, blocks(missing), threads=order.threads, address=dask_address, done=collect_from_afar
             )
         else:  # one block more than may compute at once
             predictors = engine.Predictors(order.card, model, order.batch, order.threads)

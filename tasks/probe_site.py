@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Profile, Site, Spread, VariantCard, VariantSpeed
-from infra import cascade, choice, links, profiles, sites, storage
+from infra import cascade, choice, codec_trials, links, profiles, sites, storage
 from infra.progress import publish
 from infra.runtimes import RUNTIMES, Predictor
 
@@ -87,6 +87,7 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         chosen=before.chosen if before else {},
         good=before.good if before else {},
         runtime_versions={name: RUNTIMES.get(name).version() for name in sorted({card.runtime for card in cards})},
+        missing_codecs=codec_trials.missing(),
         measured_at=now,
         probe_seconds=now - begun,
         probe_bytes=used_bytes,

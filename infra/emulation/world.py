@@ -60,12 +60,13 @@ class Emulated:
         self.process: subprocess.Popen[bytes] | None = None
         self.link: subprocess.Popen[bytes] | None = None
         self.share: float | None = None  # None: as fast as the machine
+        self.program = [sys.executable, "-m", "cloudedge"]
         self._variables = dict(variables)
         home.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
         """Start the site's process."""
-        command = [sys.executable, "-m", "cloudedge", "site", "work", self.spec.name]
+        command = [*self.program, "site", "work", self.spec.name]
         if self.place:
             # not `ip netns exec`, which hides the control groups from the process
             command = ["nsenter", f"--net=/run/netns/{self.place.name}", *command]

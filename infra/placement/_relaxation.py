@@ -4,7 +4,7 @@ Links belong to sites, not to pairs of sites. So a shard that leaves its origin 
 of equal rows and bytes), and sites take from the pool: variables grow with the sites, not with their square, and nothing
 is lost. Where origins differ too much for that, a class is as light as its lightest member, which keeps the bound one.
 
-There are no binaries. With a `horizon` H that is no shorter than the first part of the best plan, an option whose
+There are no binaries, but where `whole` asks for one an option and a site. With a `horizon` H that is no shorter than the first part of the best plan, an option whose
 start ends at F answers at most H - F seconds of work, so n shards of w seconds use it at least for the share
 n w / (H - F), and its start is charged by that share. It is tight where H is.
 """
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 if TYPE_CHECKING:
     from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
+WHOLE_SECONDS, WHOLE_GAP = 3.0, 1e-3  # of a search for which options are used; share of the value that it may leave open
+INFEASIBLE = 2  # as SciPy's `milp` says it
 TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing
 
 
@@ -127,7 +129,14 @@ class _Rows:
 
 
 def relax(
-    cols: Columns, least: float, horizon: float, scale: float, *, again: float | None, first: float | None = None
+    cols: Columns,
+    least: float,
+    horizon: float,
+    scale: float,
+    *,
+    again: float | None,
+    first: float | None = None,
+    whole: bool = False,
 ) -> Relaxed | None:
     """Solve it; None if nothing satisfies the rows.
 
@@ -138,17 +147,21 @@ def relax(
         scale: of the objective, about.
         again: seconds before the cloud begins with what was escalated; None: nothing may escalate.
         first: the seconds of the first part, given; then shards may stay unplaced, each at the price of `scale`.
+        whole: an option is used or not, and a site, so starts are charged in full; shards are not whole. Slower, and
+            given up after `WHOLE_SECONDS`, with the bound that was reached.
     """
     a, n, g = cols.a, cols.counts, len(cols.givers)
     slack = len(a.shards) if first is not None else 0
-    t1, t2, width = n + g + slack, n + g + slack + 1, n + g + slack + 2
+    t1, t2 = n + g + slack, n + g + slack + 1
+    uses = len(a.site) + len(a.names) if whole else 0
+    opened, visited, width = t2 + 1, t2 + 1 + len(a.site), t2 + 1 + uses
     column, given = np.arange(n), n + np.arange(g)
     taken = np.arange(len(cols.kept_origin), n)
     room = horizon - a.busy[cols.site] - a.dispatch[cols.site] - a.startup[cols.option]
     closed: Bools = (room <= 0) | ((cols.escalated > 0) & (again is None))
     # The share of its use that one shard charges an option: times what its use costs in seconds, or in money.
     share = np.where(closed, 0.0, cols.seconds / a.threads[cols.site] / np.where(closed, 1.0, room))
-    start = share * (a.dispatch[cols.site] + a.startup[cols.option])
+    start = np.zeros(n) if whole else share * (a.dispatch[cols.site] + a.startup[cols.option])
 
     equal = _Rows(width)
     equal.kind(
@@ -157,12 +170,27 @@ def relax(
     )  # fmt: skip
     in_class = a.rows[cols.givers] / cols.class_rows[cols.class_of]
     equal.kind("pool", np.zeros(len(cols.class_rows)), (cols.class_of, given, in_class), (cols.take_class, taken, -1.0))
-    under = _under(cols, share, start, horizon, again or 0.0, t1, t2)
+    under = _under(cols, share, start, horizon, again or 0.0, t1, t2, width)
+    if whole:
+        options, sites = np.arange(len(a.site)), np.arange(len(a.names))
+        under.kind("used", np.zeros(len(options)), (cols.option, column, share), (options, opened + options, -1.0))
+        under.kind("visited", np.zeros(len(options)), (options, opened + options, 1.0), (options, visited + a.site, -1.0))
+        under.kind(
+            "starts", -a.busy, (sites, t1, -1.0), (cols.site, column, cols.seconds / a.threads[cols.site]),
+            (a.site, opened + options, a.startup), (sites, visited + sites, a.dispatch),
+        )  # fmt: skip
+        if again is not None and a.judge >= 0 and cols.escalated.any():  # a cloud that the first part has not opened is cold
+            cold = float(a.startup[a.judge])
+            begin = np.array([-float(a.dispatch[a.first_cloud]) - cold])
+            under.kind("cold", begin, (0, t2, -1.0), (0, opened + a.judge, -cold), (0, column, cols.escalated * a.again))
     seconds, traffic, money = np.zeros((3, width))
     seconds[[t1, t2]] = 1.0
     traffic[:n], traffic[given] = cols.traffic()
     money[:n], money[given] = cols.money()
     money[:n] += start * a.hour[cols.site]
+    if whole:
+        money[opened:visited] = a.startup * a.hour[a.site]
+        money[visited:] = a.dispatch * a.hour
     linear = {"makespan": seconds, "bytes": traffic, "money": money}
     if a.problem.accuracy > 0:
         right = cols.rows * a.accuracy[cols.option] / max(a.total_rows, 1e-300)
@@ -182,15 +210,30 @@ def relax(
     low, high = np.zeros(width), np.full(width, np.inf)
     high[:n][closed] = 0.0
     low[t1], high[t1] = (least, horizon) if first is None else (first, first)
+    high[opened:] = 1.0
     # HiGHS judges by absolute tolerances: count in shards of a mean origin, and in seconds of the first part.
     unit = np.full(width, total / len(a.shards))
     unit[[t1, t2]] = first or horizon
+    unit[opened:] = 1.0
     factor = float(len(a.shards))
     (m_eq, b_eq), (m_ub, b_ub) = equal.matrix(), under.matrix()
     height = sp.diags(1 / np.concatenate([_height(kind, rows, unit[t1]) for kind, rows in under.kinds.items()]))
+    m_ub, b_ub, m_eq, b_eq = height @ m_ub @ sp.diags(unit), height @ b_ub, m_eq @ sp.diags(unit) / unit[0], b_eq / unit[0]
+    if whole:
+        chosen = milp(
+            cost * unit * factor, bounds=Bounds(low / unit, high / unit), integrality=np.arange(width) >= opened,
+            constraints=[LinearConstraint(m_ub, -np.inf, b_ub), LinearConstraint(m_eq, b_eq, b_eq)],
+            options={"time_limit": WHOLE_SECONDS, "mip_rel_gap": WHOLE_GAP},
+        )  # fmt: skip
+        if chosen.status == INFEASIBLE:
+            return None
+        x = np.maximum(chosen.x, 0.0) * unit if chosen.x is not None else np.zeros(width)
+        return Relaxed(
+            keep=x[: len(cols.kept_origin)], give=x[given], take=x[taken], first=float(x[t1]),
+            value=max(0.0, float(chosen.mip_dual_bound or 0.0) / factor - tie) * scale, slope=0.0, unplaced=0.0,
+        )  # fmt: skip
     found = linprog(
-        cost * unit * factor, A_ub=height @ m_ub @ sp.diags(unit), b_ub=height @ b_ub, A_eq=m_eq @ sp.diags(unit) / unit[0],
-        b_eq=b_eq / unit[0], bounds=np.stack([low, high], 1) / unit[:, None],
+        cost * unit * factor, A_ub=m_ub, b_ub=b_ub, A_eq=m_eq, b_eq=b_eq, bounds=np.stack([low, high], 1) / unit[:, None],
         method="highs-ipm" if first is None and width > 500 else "highs-ds",
     )  # fmt: skip
     if found.status != 0:
@@ -209,14 +252,16 @@ def relax(
 
 def _height(kind: str, rows: slice, seconds: float) -> Floats:
     """What rows of a kind are divided by: those of time by the time."""
-    timed = kind in ("compute", "cores", "uplink", "downlink", "escalations", "makespan")
+    timed = kind in ("compute", "starts", "cores", "uplink", "downlink", "escalations", "cold", "makespan")
     return np.full(rows.stop - rows.start, seconds if timed else 1.0)
 
 
-def _under(cols: Columns, share: Floats, start: Floats, horizon: float, again: float, t1: int, t2: int) -> _Rows:
+def _under(
+    cols: Columns, share: Floats, start: Floats, horizon: float, again: float, t1: int, t2: int, width: int
+) -> _Rows:
     """The rows of capacity: what a site, a machine and a link do ends before the first part does, and so on."""
     a, n, g = cols.a, cols.counts, len(cols.givers)
-    under, sites, column = _Rows(t2 + 1), np.arange(len(a.names)), np.arange(n)
+    under, sites, column = _Rows(width), np.arange(len(a.names)), np.arange(n)
     given, taken = n + np.arange(g), np.arange(len(cols.kept_origin), n)
     under.kind("compute", -a.busy, (sites, t1, -1.0), (cols.site, column, cols.seconds / a.threads[cols.site] + start))
     hosts = np.arange(int(a.host.max(initial=-1)) + 1)

@@ -30,6 +30,7 @@ CLASSES, CLASSES_LARGE = 6, 3
 CLOSE = 2e-3  # gap that is not worth another round
 TANGENTS = 6
 LOOKS = 60_000  # columns times relaxations of a search by intervals
+CHOSEN, WORTH_CHOOSING = 100, 5e-3  # options up to which, and gap from which on, it is chosen in whole numbers which are used
 NEARLY = 1.3  # times the best value, above which a rounded relaxation is not worth a local search
 NEAR = 2e-4  # the share by which seconds to try are longer than the least that they may be
 
@@ -175,7 +176,22 @@ def _by_intervals(a: Arrays, cols: Columns, best: Placed | None) -> tuple[Placed
         look(low, middle, again)
         look(middle, high, again)
     bound = min([done, *(each[0] for each in waiting)])
+    if best is not None and len(a.site) <= CHOSEN and best.broken == 0 and best.value > bound * (1 + WORTH_CHOOSING):
+        best, bound = _by_choice(a, cols, best, bound)
     return best, (best.value if best is not None else 0.0) if math.isinf(bound) else bound
+
+
+def _by_choice(a: Arrays, cols: Columns, best: Placed, bound: float) -> tuple[Placed, float]:
+    """Where starts are a large part of the time, a choice of the options that are used, solved in whole numbers."""
+    values = []
+    for again in _cases(cols):
+        real = relax(cols, float(a.busy.max(initial=0)), _horizon(a, best, again), best.value, again=again, whole=True)
+        if real is None:  # nothing in this case is better than the best
+            continue
+        values.append(real.value)
+        placed = repair(a, judge(a, *round_off(cols, real)))
+        best = placed if better(placed, best) else best
+    return best, max(bound, min([best.value, *values]))
 
 
 def _start(a: Arrays) -> Placed | None:

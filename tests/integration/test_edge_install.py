@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog.nouns import Site, WorkOrder
-from infra import enrolment, keys
+from data_catalog.nouns import OrderedShard, Site, WorkOrder
+from infra import enrolment, keys, shards
+from infra.codecs import CODECS
 from tests.homes import BIN, environment
 
 pytestmark = pytest.mark.integration
@@ -45,9 +46,20 @@ def edge_python(tmp_path_factory) -> Path:
     return folder / "bin" / "python"
 
 
+def under_zstd(store, shard: OrderedShard) -> OrderedShard:
+    """The shard as the planner would have it packed for a plain install: whoever ran has packages for other codecs."""
+    plain = shards.unpack(store.get(shard.key), shard.codec, shard.bytes, shard.digest, shard.key)
+    key = keys.shard("mnist-5k", shard.digest, "zstd", False)
+    store.put(key, CODECS.get("zstd").compress(plain))
+    return shard.model_copy(update={"key": key, "codec": "zstd"})
+
+
 def test_the_site_flow_needs_no_tensorflow(edge_python, quick_run, up_store, up_variables, tmp_path):
     key = keys.run(quick_run["run_id"], "orders", "edge-2.json")
     order = WorkOrder.model_validate_json(up_store.get(key))
+    plain = order.model_copy(update={"shards": tuple(under_zstd(up_store, shard) for shard in order.shards)})
+    key = keys.run(quick_run["run_id"], "orders", "edge-2-plain.json")
+    up_store.put(key, plain.model_dump_json().encode())
     results = [keys.result(shard.result) for shard in order.shards]
     before = [up_store.get(name) for name in results]
     for name in results:
@@ -62,6 +74,15 @@ def test_the_site_flow_needs_no_tensorflow(edge_python, quick_run, up_store, up_
     assert said["receipt"]["computed_results"] == len(results)
     assert said["receipt"]["site"] == "edge-2"
     assert [up_store.get(name) for name in results] == before
+
+
+def test_it_says_which_codecs_it_cannot_read(edge_python):
+    """So the planner chooses none of these for a shard that goes there."""
+    code = "from infra import codec_trials; print(*codec_trials.missing())"
+    done = subprocess.run([str(edge_python), "-c", code], capture_output=True, text=True)
+    missing = done.stdout.split()
+    assert "lz4" in missing, done.stderr
+    assert not {"zstd", "none", "gzip"} & {*missing}
 
 
 def test_the_command_is_there_and_says_what_training_needs(edge_python, up_variables, tmp_path):

@@ -262,6 +262,18 @@ def test_a_run_has_one_variant_a_site_and_the_bound_is_over_all_placements(probl
         assert one.counts == free.counts
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_bound_with_starts_in_full_is_below_the_best_of_all_and_near_it(seed, monkeypatch):
+    """Few shards, so that starts count; the best is known by whole numbers, which are not used for the other plan."""
+    problem = worlds.random_problem(4, 30, seed, resident=0.3)
+    best = place(problem)
+    assert best.gap < 1e-6
+    monkeypatch.setattr(rule, "SMALL", 0)
+    plan = place(problem)
+    assert plan.lower_bound <= best.seconds * (1 + 1e-6)
+    assert plan.lower_bound >= best.seconds - 2 * one_shard(problem, plan)
+
+
 # --- more is never worse, in real numbers -------------------------------------------------------------------
 
 

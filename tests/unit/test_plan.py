@@ -70,6 +70,14 @@ def test_a_shard_is_not_packed_again_for_little():
     assert choose_codec(similar, here, here, {"none"}, kept=True) == "none"
 
 
+def test_no_shard_is_packed_with_what_its_reader_has_not_installed():
+    here = (Site(name="a", tier="edge"), profile(1e5, 1e5))
+    plain = (here[0], here[1].model_copy(update={"missing_codecs": ("small", "none")}))
+    assert choose_codec(TRIALS, here, here, {"small"}) == "small"
+    assert choose_codec(TRIALS, here, plain, {"small"}) == "fast"
+    assert choose_codec(TRIALS, plain, here, {"small"}) == "small", "who sends has measured what it has"
+
+
 def site(name: str, *, seconds_per_row=1e-3, startup_seconds=0.0, escalation=0.0, **changes) -> PlaceSite:
     plain = PlaceSite(
         name=name,
