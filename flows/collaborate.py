@@ -20,7 +20,7 @@ from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
 from flows._watching import answer_watched, worth_watching
 from flows.reconcile import reconcile
-from infra import settlement
+from infra import settlement, whereabouts
 from infra.coordination import coordinating
 from infra.demands import read_demands
 from infra.pipeline import as_far_as, side_by_side
@@ -142,6 +142,8 @@ def _run(
             ready.fallbacks, demands, ready.options, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
+        if worth_watching(plan, batch):  # otherwise no shard is placed anew
+            whereabouts.remember(open_store(bucket), plan)
         # a budget is shared out when all have answered, and a deadline ends all: neither is watched
         watched = replan and not budget and ends is None and rule == "programme" and worth_watching(plan, batch)
         orders = write_orders_task(plan, where, bucket, restricted=batch.sensitivity == "restricted", watched=watched)
@@ -184,6 +186,7 @@ def _run(
         sent += answered.sent
         if answered.replanned:
             publish_plan_task(plan, bucket)
+            whereabouts.remember(open_store(bucket), plan)
 
     with watch.stage("escalate"):
         if budget:
