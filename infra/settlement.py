@@ -6,28 +6,22 @@ what was packed of its shard. So nothing that is there is done or sent again.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
-from data_catalog.nouns import Escalated, OrderedShard, Placement, Plan, Receipt, Report, Site, WorkOrder
+from data_catalog.nouns import Escalated, OrderedShard, Plan, Receipt, Report, Site, WorkOrder
 from data_catalog.orders import Answered
 from data_catalog.settlement import Unsettled
-from infra import keys, ledger, orders
+from infra import keys, orders
+from infra.receipts import from_ledger, standings
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from infra.storage import Store
 
 WAITING = "waits for the cloud"
-AT_A_TIME = 8  # results that are read side by side
 # Kinds of orders, with the number of the try behind them: rows that were picked; what of them did not arrive; shards that
 # were left.
 SENDS, AGAIN, REST = "sends", "again", "rest"
@@ -87,44 +81,6 @@ def read_report(store: Store, run_id: str) -> Report:
         raise CorruptObject(f"{key} is not a report of this version; run again") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one shard of a plan stands in the ledger."""
-
-    placement: Placement
-    size: int = 0  # bytes of its result; 0: there is none
-    confidence: NDArray[np.float32] | None = None
-    packed: ledger.Packed | None = None
-
-
-def standings(store: Store, placements: Sequence[Placement]) -> list[Standing]:
-    """How shards stand in the ledger, in their order.
-
-    Raises:
-        CorruptObject: a result is damaged.
-    """
-    there = store.present([keys.result(placement.result) for placement in placements])
-
-    def look(placement: Placement) -> Standing:
-        key = keys.result(placement.result)
-        if key not in there:
-            return Standing(placement)
-        data = store.get(key)
-        table = ledger.read_result(data, key)
-        return Standing(placement, len(data), table["confidence"].to_numpy(), ledger.packed_in(table))
-
-    with ThreadPoolExecutor(AT_A_TIME, "standings") as pool:
-        return list(pool.map(look, placements))
-
-
-def unsure(plan: Plan, standing: Standing) -> NDArray[np.intp]:
-    """(k,) rows of a shard that an edge answered and that should escalate; none of a cloud's."""
-    threshold = plan.cascades.get(standing.placement.variant)
-    if threshold is None or standing.confidence is None:
-        return np.zeros(0, np.intp)
-    return np.flatnonzero(np.nan_to_num(standing.confidence, nan=0.0) < np.float32(threshold.threshold))
-
-
 def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
     """What the sites of a run did: by their receipts, and for a site whose order has none by the ledger.
 
@@ -142,7 +98,7 @@ def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
         mine = [p for p in plan.placements if p.site == site and p.result not in covered]
         found = [standing for standing in standings(store, mine) if standing.size]
         if found:
-            receipts.append(_from_ledger(store, plan, order, found))
+            receipts.append(from_ledger(store, plan, order, found))
     return receipts
 
 
@@ -165,37 +121,6 @@ def read_order(store: Store, plan: Plan, site: str, kind: str = "") -> WorkOrder
         return WorkOrder.model_validate_json(store.get(keys.order(plan.run_id, site, kind)))
     except ObjectMissing:
         return None
-
-
-def _from_ledger(store: Store, plan: Plan, order: WorkOrder, found: Sequence[Standing]) -> Receipt:
-    """The receipt of an order that did not end: the shards that it answered; when, nobody knows."""
-    wanted = order.escalation
-    escalated = []
-    for standing in found if wanted and not wanted.held else ():
-        assert wanted is not None
-        rows = len(unsure(plan, standing))
-        packed = standing.packed
-        if not rows:
-            continue
-        if packed is None or (packed.threshold, packed.codec) != (wanted.threshold, wanted.codec):
-            packed = ledger.Packed(wanted.threshold, wanted.codec, rows)
-        key = keys.escalation(packed.digest, packed.codec, bool(wanted.shard_set)) if packed.digest else ""
-        escalated.append(
-            Escalated(
-                shard=standing.placement.result, key=key, digest=packed.digest, rows=rows, bytes=packed.bytes,
-                codec=packed.codec, sent=bool(key) and store.exists(key),
-                result=keys.result_name(packed.digest, wanted.cloud_variant, wanted.preprocessing),
-            )
-        )  # fmt: skip
-    size = sum(standing.size for standing in found if not standing.placement.reused)
-    computed = sum(not standing.placement.reused for standing in found)
-    return Receipt(
-        run_id=plan.run_id, order_id=order.order_id, site=order.site, tier=order.tier, variant=order.card.digest,
-        fallback=order.fallback, started=plan.created, finished=plan.created, shards=len(found),
-        rows=sum(standing.placement.shard.rows for standing in found), computed_results=computed,
-        reused_results=len(found) - computed, escalated=tuple(escalated), seconds={}, startup_seconds=0.0, bytes_in=0,
-        bytes_out=size, wan_in=0, wan_out=size, spans=(),
-    )  # fmt: skip
 
 
 def escalated_in(receipts: Iterable[Receipt]) -> dict[str, Escalated]:

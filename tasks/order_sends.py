@@ -10,8 +10,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import OrderedShard, Plan, Profile, Site
-from infra import ration, settlement, storage
-from infra.settlement import Standing
+from infra import ration, receipts, settlement, storage
+from infra.receipts import Standing
 
 
 def order_sends(
@@ -38,12 +38,12 @@ def order_sends(
     store = storage.open_store(bucket)
     edges = [site for site in sites if site.tier == "edge"]
     found = [
-        settlement.standings(
+        receipts.standings(
             store, [p for p in plan.placements if p.site == edge.name and (p.result in unsent or not unsent)]
         )
         for edge in edges
     ]
-    unsure = [[settlement.unsure(plan, standing) for standing in mine] for mine in found]
+    unsure = [[receipts.unsure(plan, standing) for standing in mine] for mine in found]
     gains = [_gains(mine, rows) for mine, rows in zip(found, unsure, strict=True)]
     names = [edge.name for edge in edges]
     most: list[int | None] = [None] * len(edges)

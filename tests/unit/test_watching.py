@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from data_catalog.errors import SiteFailed, StoreUnreachable
-from data_catalog.nouns import Receipt, Site
+from data_catalog.nouns import Receipt, Site, WorkOrder
 from data_catalog.replanning import OrderProgress, Withdrawal
-from infra import keys, ledger, oversight, replanning, storage
+from infra import keys, ledger, oversight, receipts, replanning, storage
 from infra.problem import place_site
 from infra.watching import Joined
 from tests.stores import FolderStore
@@ -194,6 +194,26 @@ def test_what_is_wrong_with_a_shard_is_not_moved_around(store, tmp_path, monkeyp
     with pytest.raises(Exception, match=bad.key):
         run(store, *made, tmp_path / "home")
     assert not store.keys("runs/r1/withdrawn")
+
+
+def test_a_shard_whose_packed_rows_are_not_there_is_left_to_others_by_the_receipt_of_a_lost_site(
+    store, tmp_path, monkeypatch
+):
+    plan, *_ = made = make(store, Speeds({}), monkeypatch)
+    done = run(store, *made, tmp_path / "home")
+    mine = [p for p in plan.placements if p.site == "edge-1"]
+    packed = {e.shard: e.key for r in done.receipts for e in r.escalated if r.site == "edge-1"}
+    order = WorkOrder.model_validate_json(store.get(keys.order("r1", "edge-1")))
+    gone = sorted(packed)[0]
+    store.delete(packed[gone])
+    store.delete(keys.result(next(p.result for p in mine if p.result != gone)))
+    told = receipts.settle(store, plan, order, mine, 7.0, "it is gone")
+    assert (told.shards, len(told.withdrawn), told.started, told.lost) == (10, 2, 7.0, "it is gone")
+    assert gone in told.withdrawn
+    assert all(e.sent and e.shard in packed for e in told.escalated)
+    standing = receipts.standings(store, [p for p in mine if p.result == gone])
+    (open_rows,) = receipts.from_ledger(store, plan, order, standing).escalated
+    assert (open_rows.shard, open_rows.key, open_rows.sent) == (gone, packed[gone], False)
 
 
 def test_a_site_that_joins_gets_work(plain, store, tmp_path, monkeypatch):
