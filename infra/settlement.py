@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
-from data_catalog.nouns import Escalated, OrderedShard, Plan, Receipt, Report, Site, WorkOrder
+from data_catalog.nouns import Escalated, Plan, Receipt, Report, Site, WorkOrder
 from data_catalog.orders import Answered
 from data_catalog.settlement import Unsettled
 from infra import keys, orders
@@ -88,18 +88,43 @@ def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
     """
     prefix = keys.run(plan.run_id, "receipts")
     receipts = [_counted(store, Receipt.model_validate_json(store.get(key))) for key in store.keys(prefix)]
-    given = {receipt.order_id for receipt in receipts}
-    for site in sorted({placement.site for placement in plan.placements}):
-        order = read_order(store, plan, site)
-        if site in given or order is None:
+    given = {receipt.order_id: set(receipt.withdrawn) for receipt in receipts}
+    for site, mine in orders_of(store, plan).items():
+        covered = {
+            shard.result for order in mine if order.order_id in given for shard in order.shards
+            if shard.result not in given[order.order_id]
+        }  # fmt: skip
+        open_order = next((order for order in mine if order.order_id not in given), None)
+        if open_order is None:
             continue
-        later = [read_order(store, plan, site, kind) for kind in _kinds(receipts, site, REST)]
-        covered = {shard.result for each in later if each for shard in each.shards}
-        mine = [p for p in plan.placements if p.site == site and p.result not in covered]
-        found = [standing for standing in standings(store, mine) if standing.size]
+        placed = [p for p in plan.placements if p.site == site and p.result not in covered]
+        found = [standing for standing in standings(store, placed) if standing.size]
         if found:
-            receipts.append(from_ledger(store, plan, order, found))
+            receipts.append(from_ledger(store, plan, open_order, found))
     return receipts
+
+
+def orders_of(store: Store, plan: Plan) -> dict[str, list[WorkOrder]]:
+    """By site of the plan: its orders to answer shards, the first one first; others follow where the plan was changed under way.
+
+    Raises:
+        CorruptObject: one of them is none.
+    """
+    found: dict[str, list[WorkOrder]] = {site: [] for site in sorted({p.site for p in plan.placements})}
+    named = [(*_called(key), key) for key in store.keys(keys.run(plan.run_id, "orders"))]
+    for site, kind, key in sorted(named):
+        if site in found and (not kind or kind.isdigit() or kind.partition("-")[0] == REST):
+            try:
+                found[site].append(WorkOrder.model_validate_json(store.get(key)))
+            except ValueError as error:
+                raise CorruptObject(f"{key} is no order; delete that object and run again") from error
+    return found
+
+
+def _called(key: str) -> tuple[str, str]:
+    """Site and kind of the order of that key."""
+    site, _, kind = key.rpartition("/")[2].removesuffix(".json").partition(".")
+    return site, kind
 
 
 def _kinds(receipts: Iterable[Receipt], site: str, kind: str) -> list[str]:
@@ -156,19 +181,21 @@ def write_order(store: Store, plan: Plan, order: WorkOrder, kind: str) -> str:
     return orders.put_order(store, order.model_copy(update={"order_id": keys.order_id(order.site, kind)}), plan.access)
 
 
-def open_shards(store: Store, plan: Plan) -> dict[str, list[OrderedShard]]:
-    """By site: the shards of its order that have no result."""
+def open_orders(store: Store, plan: Plan) -> list[WorkOrder]:
+    """For each site that the plan has shards at which have no result: one of its orders, with just these."""
     there = store.present([keys.result(placement.result) for placement in plan.placements])
-    found = {}
-    for site in sorted({p.site for p in plan.placements if keys.result(p.result) not in there}):
-        order = read_order(store, plan, site)
-        found[site] = [s for s in order.shards if keys.result(s.result) not in there] if order else []
+    left = {(p.site, p.result) for p in plan.placements if keys.result(p.result) not in there}
+    found = []
+    for site, mine in orders_of(store, plan).items():
+        shards = {shard.result: shard for order in mine for shard in order.shards if (site, shard.result) in left}
+        if shards:
+            found.append(mine[0].model_copy(update={"shards": tuple(shards.values()), "watched": False}))
     return found
 
 
 def site_of(order_key: str, sites: Sequence[Site]) -> Site:
     """Whose an order is; what was escalated is answered by the first cloud."""
-    name = order_key.rpartition("/")[2].removesuffix(".json").partition(".")[0]
+    name, _ = _called(order_key)
     if name == keys.ESCALATIONS:
         return next(site for site in sites if site.tier == "cloud")
     return next(site for site in sites if site.name == name)
@@ -178,9 +205,9 @@ def open_sites(late: Mapping[str, str]) -> dict[str, str]:
     """By site: why one of its orders did not end.
 
     Args:
-        late: reasons, by the key of each order that did not end.
+        late: reasons, by the key of each order that did not end, or by the site.
     """
-    return {key.rpartition("/")[2].removesuffix(".json").partition(".")[0]: why for key, why in late.items()}
+    return {_called(key)[0]: why for key, why in late.items()}
 
 
 def added(sent: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -128,16 +128,6 @@ def _answer(state: State, digest: str, placement: Placement) -> None:
             _withdraw(state, handed, [digest])
 
 
-def conclude(state: State) -> None:
-    """Revise the plan to who answered what, as it came."""
-    answered = tuple(state.answered[p.shard.digest] for p in state.plan.placements)
-    if answered != state.plan.placements:
-        state.plan = state.plan.model_copy(update={"placements": answered})
-        key = state.result.replanned[-1].plan
-        coordination.put(state.store, state.plan.run_id, key, state.plan.model_dump_json(indent=1).encode())
-    state.result.plan = state.plan
-
-
 # --- moves --------------------------------------------------------------------------------------------------
 
 
