@@ -219,6 +219,19 @@ def test_a_shard_whose_packed_rows_are_not_there_is_left_to_others_by_the_receip
     assert (open_rows.shard, open_rows.key, open_rows.sent) == (gone, packed[gone], False)
 
 
+def test_the_receipt_of_a_later_order_is_told_from_the_ledger_too(store, tmp_path, monkeypatch):
+    made = make(store, Speeds({"edge-1": 0.5}), monkeypatch, sites=("edge-1", "edge-2"))
+    done = run(store, *made, tmp_path / "home")
+    by_order = {r.order_id: r for r in settlement.receipts_of(store, done.plan)}
+    assert by_order == {r.order_id: r for r in done.receipts}
+    later = next(name for name, r in by_order.items() if name.startswith("edge-2.") and r.shards)
+    store.delete(keys.receipt("r1", later))
+    told = {r.order_id: r for r in settlement.receipts_of(store, done.plan)}
+    assert told.keys() == by_order.keys()
+    assert told[later].rows == by_order[later].rows
+    assert {e.shard: e for e in told[later].escalated} == {e.shard: e for e in by_order[later].escalated}
+
+
 def test_at_the_deadline_what_is_open_is_named_and_can_be_settled(plain, store, tmp_path, monkeypatch):
     """One site is gone, and who took over does not end in time: each shard is left where an order has it."""
     storage.stand_in(store)
