@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 
 import numpy as np
 
 from benchmarks import _results
 from benchmarks._results import Target
-from infra import rendezvous
+from infra import explain, rendezvous
 from infra.placement._arrays import Arrays
 from infra.placement.programme import as_arrays, costs_of, place
 from infra.simulator import events, policies, worlds
+from infra.solving import moved, solve
 from infra.testing.placement_suite import every_placement
 
 SIZES = ((10, 10_000), (1_000, 1_000_000), (100_000, 100_000_000))  # sites, shards
 INSTANCES = int(os.environ.get("INSTANCES", "1000"))
 SMALL_INSTANCES = 300
+LEAVING = 5  # sites, one after another
 LOOKS = 4  # during a run, beside those after a death
 TARGETS = {
     "seconds_1k_sites": Target(1.0, at_least=False),
@@ -131,11 +134,28 @@ def rendezvous_rate(metrics: dict[str, float | None]) -> None:
             begin = time.perf_counter()
             before = rendezvous.assign_words(shards, names[:sites], fewer, slack)
             metrics[f"seconds_to_assign_{sites}_sites{name}"] = time.perf_counter() - begin
-            moved = (before != rendezvous.assign_words(shards, names, more, slack)).sum()
-            metrics[f"moved_over_fair_share_{sites}_sites{name}"] = float(moved / forced)
-        moved = (before != rendezvous.assign_words(shards, names, more, had=before)).sum()
-        metrics[f"moved_over_fair_share_{sites}_sites_in_runs"] = float(moved / forced)
+            unknown = (before != rendezvous.assign_words(shards, names, more, slack)).sum()
+            metrics[f"moved_over_fair_share_{sites}_sites{name}"] = float(unknown / forced)
+        known = (before != rendezvous.assign_words(shards, names, more, had=before)).sum()
+        metrics[f"moved_over_fair_share_{sites}_sites_in_runs"] = float(known / forced)
     metrics["moved_over_fair_share"] = metrics["moved_over_fair_share_1000_sites_in_runs"]
+
+
+def plan_moves(metrics: dict[str, float | None]) -> None:
+    """What whole plans move over the shards of a site that leaves: knowing where the shards were, as runs do, and not knowing it."""
+    for sites in (10, 100, 1000):
+        problem = worlds.random_problem(sites, 200 * sites, seed=1)
+        had: Counter[tuple[str, str]] = Counter()
+        for (origin, site, _), n in solve(problem).counts.items():
+            had[origin, site] += n
+        fixed = {origin.site for origin in problem.origins if origin.resident}
+        loads = {site.name: sum(n for (_, i), n in had.items() if i == site.name) for site in problem.sites}
+        edges = [site.name for site in problem.sites if not site.cloud and site.name not in fixed and loads[site.name]]
+        leaving = edges[:: max(1, len(edges) // LEAVING)][:LEAVING]
+        fair = sum(loads[name] for name in leaving)
+        for known, name in ((had, "in_runs"), (None, "without_memory")):
+            again = [solve(explain.without(problem, each), had=known) for each in leaving]
+            metrics[f"plan_moved_over_fair_share_{sites}_sites_{name}"] = sum(moved(each, had) for each in again) / fair
 
 
 def main() -> None:
@@ -146,6 +166,7 @@ def main() -> None:
     gaps(metrics)
     brute_force(metrics)
     rendezvous_rate(metrics)
+    plan_moves(metrics)
     metrics["growth_1k_to_100k"] = (metrics["seconds_100k_sites"] or 0) / (metrics["seconds_1k_sites"] or 1)
     _results.write("plan", metrics, TARGETS, lines, measured)
     for line in _results.table(metrics, TARGETS):

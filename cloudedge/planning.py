@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def replan(
         for text in changes.what_if:
             after = explain.change(after, text)
     changed = after != before
-    solution = solve(after) if changed else was
+    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
+    solution = solve(after, had=had) if changed else was
     moved = _moved(made, solution) if changed else 0
     reasons = _why(made, after, solution, why) if why else []
     if as_json:

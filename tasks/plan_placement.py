@@ -127,7 +127,8 @@ def plan_placement(
         caps=demands.caps,
         accuracy=demands.accuracy,
     )
-    solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule)
+    had = Counter((shard.origin, before[shard.digest]) for shard in open_shards if shard.digest in before)
+    solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule, had)
     for name, digest in variants_of(solution).items():
         chosen[name] = next(card for card in able[name] if card.digest == digest)
     variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
