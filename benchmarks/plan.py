@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 
 import numpy as np
 
 from benchmarks import _results
 from benchmarks._results import Target
-from infra import rendezvous
+from infra import explain, rendezvous
 from infra.placement._arrays import Arrays
 from infra.placement.programme import as_arrays, costs_of, place
 from infra.simulator import events, policies, worlds
+from infra.solving import moved, solve
 from infra.testing.placement_suite import every_placement
 
 SIZES = ((10, 10_000), (1_000, 1_000_000), (100_000, 100_000_000))  # sites, shards
 INSTANCES = int(os.environ.get("INSTANCES", "1000"))
 SMALL_INSTANCES = 300
+LEAVING = 5  # sites, one after another
 LOOKS = 4  # during a run, beside those after a death
 TARGETS = {
     "seconds_1k_sites": Target(1.0, at_least=False),
@@ -39,8 +42,8 @@ TARGETS = {
 def plan_times(metrics: dict[str, float | None]) -> list[str]:
     """Seconds of a plan for every size, the best of three where it is short, and simulated makespans over the bound."""
     lines = [
-        "| sites | shards | plan, s | gap | calm | as planned | planned again | plans | moved |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| sites | shards | plan, s | gap | calm | as planned | watched | plans | moved | planned again | plans | moved |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for sites, shards in SIZES:
         problem = worlds.random_problem(sites, shards, seed=1)
@@ -56,22 +59,29 @@ def plan_times(metrics: dict[str, float | None]) -> list[str]:
         bound = place(worlds.as_it_is(problem, world)).lower_bound
         calm = events.simulate(problem, plan)
         left = events.simulate(problem, plan, world)
-        again = events.simulate(problem, plan, world, policies.replan, every=plan.seconds / LOOKS, duplicate=True)
+        watched, again = (
+            events.simulate(problem, plan, world, policy, every=plan.seconds / LOOKS, duplicate=True)
+            for policy in (policies.watch, policies.replan)
+        )
         metrics[f"simulated_over_bound_{key}_sites"] = calm.seconds / plan.lower_bound
         metrics[f"stay_over_bound_{key}_sites"] = left.seconds / bound
+        metrics[f"watch_over_bound_{key}_sites"] = watched.seconds / bound
         metrics[f"replan_over_bound_{key}_sites"] = again.seconds / bound
-        metrics[f"lost_{key}_sites"] = again.lost
+        metrics[f"lost_{key}_sites"] = watched.lost + again.lost
         metrics[f"deaths_{key}_sites"] = len(world.deaths)
         lines.append(
             f"| {sites:,} | {sum(o.shards for o in problem.origins):,} | {min(seconds):.3g} | {plan.gap:.2%}"
-            f" | {calm.seconds / plan.lower_bound:.3f} | {left.seconds / bound:.3f} | {again.seconds / bound:.3f}"
-            f" | {again.plans} | {again.moved:,} |"
+            f" | {calm.seconds / plan.lower_bound:.3f} | {left.seconds / bound:.3f}"
+            + "".join(f" | {one.seconds / bound:.3f} | {one.plans} | {one.moved:,}" for one in (watched, again))
+            + " |"
         )
     return [
         *lines, "",
-        "Calm, as planned and planned again are simulated makespans over the lower bound: where all is as measured; where sites are"
-        " unlike their profiles and some die and come back, and no shard moves; and where the programme is solved again after"
-        f" deaths and {LOOKS} times on the way, for all that is not answered yet and may move.",
+        "Calm, as planned, watched and planned again are simulated makespans over the lower bound: where all is as measured; where"
+        " sites are unlike their profiles and some die and come back, and no shard moves; where the run is looked at after deaths"
+        f" and {LOOKS} times on the way, and shards move as in a run: away from who is gone, else only if that gains enough; and"
+        " where the programme is solved again at each look for all that is not answered yet and may move, whatever it gains."
+        " Plans and moved: looks that moved shards, and how many these moved.",
     ]  # fmt: skip
 
 
@@ -108,7 +118,11 @@ def gaps(metrics: dict[str, float | None]) -> None:
 
 
 def rendezvous_rate(metrics: dict[str, float | None]) -> None:
-    """A thousand shards a site: what a site that joins moves over what the quotas force; a load of at most 1.05, and exact."""
+    """A thousand shards a site: what a site that joins moves over what the quotas force.
+
+    With a load of at most 1.05 and with exact quotas, where nothing is known of where the shards were; and as runs do
+    it, with exact quotas, knowing that.
+    """
     for sites in (10, 100, 1000):
         shards, names = (
             rendezvous.words([f"{kind}-{i}" for i in range(n)])
@@ -120,9 +134,28 @@ def rendezvous_rate(metrics: dict[str, float | None]) -> None:
             begin = time.perf_counter()
             before = rendezvous.assign_words(shards, names[:sites], fewer, slack)
             metrics[f"seconds_to_assign_{sites}_sites{name}"] = time.perf_counter() - begin
-            moved = (before != rendezvous.assign_words(shards, names, more, slack)).sum()
-            metrics[f"moved_over_fair_share_{sites}_sites{name}"] = float(moved / forced)
-    metrics["moved_over_fair_share"] = metrics["moved_over_fair_share_1000_sites"]
+            unknown = (before != rendezvous.assign_words(shards, names, more, slack)).sum()
+            metrics[f"moved_over_fair_share_{sites}_sites{name}"] = float(unknown / forced)
+        known = (before != rendezvous.assign_words(shards, names, more, had=before)).sum()
+        metrics[f"moved_over_fair_share_{sites}_sites_in_runs"] = float(known / forced)
+    metrics["moved_over_fair_share"] = metrics["moved_over_fair_share_1000_sites_in_runs"]
+
+
+def plan_moves(metrics: dict[str, float | None]) -> None:
+    """What whole plans move over the shards of a site that leaves: knowing where the shards were, as runs do, and not knowing it."""
+    for sites in (10, 100, 1000):
+        problem = worlds.random_problem(sites, 200 * sites, seed=1)
+        had: Counter[tuple[str, str]] = Counter()
+        for (origin, site, _), n in solve(problem).counts.items():
+            had[origin, site] += n
+        fixed = {origin.site for origin in problem.origins if origin.resident}
+        loads = {site.name: sum(n for (_, i), n in had.items() if i == site.name) for site in problem.sites}
+        edges = [site.name for site in problem.sites if not site.cloud and site.name not in fixed and loads[site.name]]
+        leaving = edges[:: max(1, len(edges) // LEAVING)][:LEAVING]
+        fair = sum(loads[name] for name in leaving)
+        for known, name in ((had, "in_runs"), (None, "without_memory")):
+            again = [solve(explain.without(problem, each), had=known) for each in leaving]
+            metrics[f"plan_moved_over_fair_share_{sites}_sites_{name}"] = sum(moved(each, had) for each in again) / fair
 
 
 def main() -> None:
@@ -133,6 +166,7 @@ def main() -> None:
     gaps(metrics)
     brute_force(metrics)
     rendezvous_rate(metrics)
+    plan_moves(metrics)
     metrics["growth_1k_to_100k"] = (metrics["seconds_100k_sites"] or 0) / (metrics["seconds_1k_sites"] or 1)
     _results.write("plan", metrics, TARGETS, lines, measured)
     for line in _results.table(metrics, TARGETS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,9 @@ def replan(
         for text in changes.what_if:
             after = explain.change(after, text)
     changed = after != before
-    solution = solve(after) if changed else was
-    moved = _moved(made, was, solution) if changed else 0
+    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
+    solution = solve(after, had=had) if changed else was
+    moved = _moved(made, solution) if changed else 0
     reasons = _why(made, after, solution, why) if why else []
     if as_json:
         again = {"replanned": _as_data(after, solution, None), "moved_shards": moved} if changed else {}
@@ -141,11 +143,21 @@ def _asked(before: Problem, asked: Mapping[str, Any]) -> Problem:
     )  # fmt: skip
 
 
-def _moved(made: Plan, was: Solution, solution: Solution) -> int:
+def _moved(made: Plan, solution: Solution) -> int:
     """Shards that another site answers."""
+    before = _sites(made)
+    return sum(before[digest] != site for digest, site in _assigned(made, solution).items())
+
+
+def _sites(made: Plan) -> dict[str, str]:
+    """By digest: the site of each shard that the plan placed."""
+    return {p.shard.digest: p.site for p in made.placements if not p.reused}
+
+
+def _assigned(made: Plan, solution: Solution) -> dict[str, str]:
+    """The same with another solution: what need not move stays where the plan has it."""
     placed = [(p.shard.digest, p.shard.origin) for p in made.placements if not p.reused]
-    before, after = (problem.assign_shards(placed, each) for each in (was, solution))
-    return sum(before[digest] != site for digest, site in after.items())
+    return problem.assign_shards(placed, solution, _sites(made))
 
 
 def _why(made: Plan, now: Problem, solution: Solution, target: str) -> list[str]:
@@ -166,8 +178,7 @@ def _why(made: Plan, now: Problem, solution: Solution, target: str) -> list[str]
     ((digest, placement),) = found.items()
     if placement.reused:
         return [f"shard {digest[:SHOWN]} is not placed: the ledger holds its result, of {placement.site}"]
-    open_shards = [(p.shard.digest, p.shard.origin) for p in made.placements if not p.reused]
-    site = problem.assign_shards(open_shards, solution)[digest]
+    site = _assigned(made, solution)[digest]
     head = f"shard {digest[:SHOWN]} of {placement.shard.origin}, {placement.shard.rows:,} rows, is answered at {site}"
     return [head, *explain.why_shard(now, solution, placement.shard.origin, site)]
 

@@ -34,8 +34,9 @@ def answer_watched(
     answer: Callable[[str], Receipt],
     bucket: str,
     elastic: Catalog | None = None,
+    ends: float | None = None,
 ) -> Watched:
-    """Have the first orders done, whoever does them in the end.
+    """Have the first orders done, whoever does them in the end, or as far as they are when the time is over.
 
     Args:
         plan: whose orders are written, watched.
@@ -46,6 +47,7 @@ def answer_watched(
         answer: has the order of that key done.
         bucket: of the store.
         elastic: the catalog, if its other sites may join.
+        ends: epoch seconds after which nobody is waited for; None: no limit.
 
     Raises:
         CloudEdgeError: as `infra.watching.watch`.
@@ -94,4 +96,5 @@ def answer_watched(
         sites,
         Hands(answer=lambda _, order_key: answer(order_key), write=write, upload=upload, join=join),
         store,
+        ends=ends,
     )

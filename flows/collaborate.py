@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
+from data_catalog.errors import SiteFailed
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
@@ -20,7 +19,7 @@ from flows import _dispatching as dispatching
 from flows._prepare import Entries, entries_of, new_run_id, prepare
 from flows._watching import answer_watched, worth_watching
 from flows.reconcile import reconcile
-from infra import settlement
+from infra import settlement, whereabouts
 from infra.coordination import coordinating
 from infra.demands import read_demands
 from infra.pipeline import as_far_as, side_by_side
@@ -142,8 +141,9 @@ def _run(
             ready.fallbacks, demands, ready.options, rule=rule,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
-        # a budget is shared out when all have answered, and a deadline ends all: neither is watched
-        watched = replan and not budget and ends is None and rule == "programme" and worth_watching(plan, batch)
+        if worth_watching(plan, batch):  # otherwise no shard is placed anew
+            whereabouts.remember(open_store(bucket), plan)
+        watched = replan and rule == "programme" and worth_watching(plan, batch)
         orders = write_orders_task(plan, where, bucket, restricted=batch.sensitivity == "restricted", watched=watched)
 
     def compress(source: str) -> tuple[str, int]:
@@ -160,34 +160,41 @@ def _run(
     sent = side_by_side(compress, [source for source in ready.sources if source not in beside])
 
     dispatch: dict[str, float] = {}
+    answered = Watched(plan)
 
     def answer(order_key: str) -> Receipt:
         begun, site = time.time(), settlement.site_of(order_key, where)
+        if site.name in answered.gone:
+            raise SiteFailed(answered.gone[site.name])
         receipt = dispatching.answer(site, order_key, run_id, bucket)
         dispatch[site.name] = time.time() - begun - (receipt.finished - receipt.started)
         return receipt
 
-    def watched_answers() -> Watched:
-        return answer_watched(plan, batch, where, profiles, ready.sources, answer, bucket, joining)
+    def first_answers() -> Watched:
+        if watched:
+            return answer_watched(plan, batch, where, profiles, ready.sources, answer, bucket, joining, ends)
+        receipts, late = as_far_as(answer, list(orders.values()), ends)
+        return Watched(plan, receipts, late=late)
+
+    def send_beside() -> Watched:
+        came, late = as_far_as(compress, beside, ends)
+        return Watched(plan, sent=came, late=late)
 
     with watch.stage("infer"):
-        calls: dict[str, Callable[[], Any]] = {source: partial(compress, source) for source in beside}
-        if watched:
-            calls["all orders"] = watched_answers
-        else:
-            calls |= {key: partial(answer, key) for key in orders.values()}
-        done, late = as_far_as(lambda name: (name, calls[name]()), list(calls), ends)
-        sent += [given for name, given in done if name in beside]
-        receipts = [given for name, given in done if name not in beside]
-        answered = receipts[0] if watched else Watched(plan, receipts)
+        answered, others = side_by_side(lambda act: act(), [first_answers, send_beside])
+        late = answered.late | others.late
         plan, receipts = answered.plan, answered.receipts
-        sent += answered.sent
+        sent += answered.sent + others.sent
         if answered.replanned:
             publish_plan_task(plan, bucket)
+            whereabouts.remember(open_store(bucket), plan)
 
     with watch.stage("escalate"):
         if budget:
-            sends, unsent = as_far_as(answer, order_sends_task(plan, where, profiles, bucket), ends)
+            chosen_rows = order_sends_task(plan, where, profiles, bucket)
+            sends, unsent = as_far_as(
+                answer, chosen_rows, ends, forgiving=watched
+            )  # who has answered may be gone by now
             receipts, late = receipts + sends, late | unsent
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)

@@ -7,6 +7,7 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     datasets/<dataset>/shards/<digest>.arrow.<codec>       Arrow IPC stream, compressed by the link's codec
     datasets/<dataset>/index/<source>/<fingerprint>.parquet    shard index: a row a shard
     datasets/<dataset>/index/<source>/<lineage>.latest     fingerprint of the batch that was cut last
+    datasets/<dataset>/whereabouts.json                    the site that each shard was placed at last
     datasets/<dataset>/records/<source>/<fingerprint>.parquet  record index: id, label, split; a row group a shard
     datasets/<dataset>/statistics/<digest>.json            what fitted transforms know, with its own digest
     datasets/<dataset>/quarantine/<source>/<fingerprint>.parquet  rejected records: file, row, reason, values
@@ -88,6 +89,11 @@ def shard_index(dataset: str, source: str, fingerprint: str) -> str:
 def latest_index(dataset: str, source: str, lineage: str) -> str:
     """Key of the fingerprint of the batch that was cut last; `lineage` names how it was preprocessed and cut."""
     return f"datasets/{dataset}/index/{source}/{lineage}.latest"
+
+
+def whereabouts(dataset: str) -> str:
+    """Key of where the shards of a dataset were placed last."""
+    return f"datasets/{dataset}/whereabouts.json"
 
 
 def record_index(dataset: str, source: str, fingerprint: str) -> str:

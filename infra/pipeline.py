@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
+LATE = "no answer by the deadline"
 _END = object()
 _POLL_SECONDS = 0.1
 
@@ -178,7 +179,7 @@ def as_far_as(
     left: dict[Item, str] = {}
     for item, answer in zip(items, tried, strict=True):
         if isinstance(answer, TimeoutError):
-            left[item] = "no answer by the deadline"
+            left[item] = LATE
         elif isinstance(answer, CloudEdgeError) and not isinstance(answer, BadInput):
             left[item] = str(answer)
         elif isinstance(answer, Exception):

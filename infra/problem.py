@@ -81,12 +81,15 @@ def place_origins(
     )
 
 
-def assign_shards(shards: Iterable[tuple[str, str]], solution: Solution) -> dict[str, str]:
+def assign_shards(
+    shards: Iterable[tuple[str, str]], solution: Solution, before: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """By digest: the site that answers a shard, the counts of the solution as quotas (`infra/rendezvous.py`).
 
     Args:
         shards: digest and origin of each that was placed.
         solution: of the problem with just these.
+        before: by digest, where each was, as far as it is known; no more of them move than the counts force.
     """
     born: dict[str, list[str]] = {}
     for digest, origin in shards:
@@ -97,7 +100,7 @@ def assign_shards(shards: Iterable[tuple[str, str]], solution: Solution) -> dict
         for (o, site, _), count in solution.counts.items():
             if o == origin:
                 quotas[site] = quotas.get(site, 0) + count
-        where |= rendezvous.assign(digests, quotas)
+        where |= rendezvous.assign(digests, quotas, before=before)
     return where
 
 

@@ -6,28 +6,22 @@ what was packed of its shard. So nothing that is there is done or sent again.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
-from data_catalog.nouns import Escalated, OrderedShard, Placement, Plan, Receipt, Report, Site, WorkOrder
+from data_catalog.nouns import Escalated, Plan, Receipt, Report, Site, WorkOrder
 from data_catalog.orders import Answered
 from data_catalog.settlement import Unsettled
-from infra import keys, ledger, orders
+from infra import keys, orders
+from infra.receipts import from_ledger, standings
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from infra.storage import Store
 
 WAITING = "waits for the cloud"
-AT_A_TIME = 8  # results that are read side by side
 # Kinds of orders, with the number of the try behind them: rows that were picked; what of them did not arrive; shards that
 # were left.
 SENDS, AGAIN, REST = "sends", "again", "rest"
@@ -87,44 +81,6 @@ def read_report(store: Store, run_id: str) -> Report:
         raise CorruptObject(f"{key} is not a report of this version; run again") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one shard of a plan stands in the ledger."""
-
-    placement: Placement
-    size: int = 0  # bytes of its result; 0: there is none
-    confidence: NDArray[np.float32] | None = None
-    packed: ledger.Packed | None = None
-
-
-def standings(store: Store, placements: Sequence[Placement]) -> list[Standing]:
-    """How shards stand in the ledger, in their order.
-
-    Raises:
-        CorruptObject: a result is damaged.
-    """
-    there = store.present([keys.result(placement.result) for placement in placements])
-
-    def look(placement: Placement) -> Standing:
-        key = keys.result(placement.result)
-        if key not in there:
-            return Standing(placement)
-        data = store.get(key)
-        table = ledger.read_result(data, key)
-        return Standing(placement, len(data), table["confidence"].to_numpy(), ledger.packed_in(table))
-
-    with ThreadPoolExecutor(AT_A_TIME, "standings") as pool:
-        return list(pool.map(look, placements))
-
-
-def unsure(plan: Plan, standing: Standing) -> NDArray[np.intp]:
-    """(k,) rows of a shard that an edge answered and that should escalate; none of a cloud's."""
-    threshold = plan.cascades.get(standing.placement.variant)
-    if threshold is None or standing.confidence is None:
-        return np.zeros(0, np.intp)
-    return np.flatnonzero(np.nan_to_num(standing.confidence, nan=0.0) < np.float32(threshold.threshold))
-
-
 def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
     """What the sites of a run did: by their receipts, and for a site whose order has none by the ledger.
 
@@ -132,18 +88,43 @@ def receipts_of(store: Store, plan: Plan) -> list[Receipt]:
     """
     prefix = keys.run(plan.run_id, "receipts")
     receipts = [_counted(store, Receipt.model_validate_json(store.get(key))) for key in store.keys(prefix)]
-    given = {receipt.order_id for receipt in receipts}
-    for site in sorted({placement.site for placement in plan.placements}):
-        order = read_order(store, plan, site)
-        if site in given or order is None:
+    given = {receipt.order_id: set(receipt.withdrawn) for receipt in receipts}
+    for site, mine in orders_of(store, plan).items():
+        covered = {
+            shard.result for order in mine if order.order_id in given for shard in order.shards
+            if shard.result not in given[order.order_id]
+        }  # fmt: skip
+        open_order = next((order for order in mine if order.order_id not in given), None)
+        if open_order is None:
             continue
-        later = [read_order(store, plan, site, kind) for kind in _kinds(receipts, site, REST)]
-        covered = {shard.result for each in later if each for shard in each.shards}
-        mine = [p for p in plan.placements if p.site == site and p.result not in covered]
-        found = [standing for standing in standings(store, mine) if standing.size]
+        placed = [p for p in plan.placements if p.site == site and p.result not in covered]
+        found = [standing for standing in standings(store, placed) if standing.size]
         if found:
-            receipts.append(_from_ledger(store, plan, order, found))
+            receipts.append(from_ledger(store, plan, open_order, found))
     return receipts
+
+
+def orders_of(store: Store, plan: Plan) -> dict[str, list[WorkOrder]]:
+    """By site of the plan: its orders to answer shards, the first one first; others follow where the plan was changed under way.
+
+    Raises:
+        CorruptObject: one of them is none.
+    """
+    found: dict[str, list[WorkOrder]] = {site: [] for site in sorted({p.site for p in plan.placements})}
+    named = [(*_called(key), key) for key in store.keys(keys.run(plan.run_id, "orders"))]
+    for site, kind, key in sorted(named):
+        if site in found and (not kind or kind.isdigit() or kind.partition("-")[0] == REST):
+            try:
+                found[site].append(WorkOrder.model_validate_json(store.get(key)))
+            except ValueError as error:
+                raise CorruptObject(f"{key} is no order; delete that object and run again") from error
+    return found
+
+
+def _called(key: str) -> tuple[str, str]:
+    """Site and kind of the order of that key."""
+    site, _, kind = key.rpartition("/")[2].removesuffix(".json").partition(".")
+    return site, kind
 
 
 def _kinds(receipts: Iterable[Receipt], site: str, kind: str) -> list[str]:
@@ -165,37 +146,6 @@ def read_order(store: Store, plan: Plan, site: str, kind: str = "") -> WorkOrder
         return WorkOrder.model_validate_json(store.get(keys.order(plan.run_id, site, kind)))
     except ObjectMissing:
         return None
-
-
-def _from_ledger(store: Store, plan: Plan, order: WorkOrder, found: Sequence[Standing]) -> Receipt:
-    """The receipt of an order that did not end: the shards that it answered; when, nobody knows."""
-    wanted = order.escalation
-    escalated = []
-    for standing in found if wanted and not wanted.held else ():
-        assert wanted is not None
-        rows = len(unsure(plan, standing))
-        packed = standing.packed
-        if not rows:
-            continue
-        if packed is None or (packed.threshold, packed.codec) != (wanted.threshold, wanted.codec):
-            packed = ledger.Packed(wanted.threshold, wanted.codec, rows)
-        key = keys.escalation(packed.digest, packed.codec, bool(wanted.shard_set)) if packed.digest else ""
-        escalated.append(
-            Escalated(
-                shard=standing.placement.result, key=key, digest=packed.digest, rows=rows, bytes=packed.bytes,
-                codec=packed.codec, sent=bool(key) and store.exists(key),
-                result=keys.result_name(packed.digest, wanted.cloud_variant, wanted.preprocessing),
-            )
-        )  # fmt: skip
-    size = sum(standing.size for standing in found if not standing.placement.reused)
-    computed = sum(not standing.placement.reused for standing in found)
-    return Receipt(
-        run_id=plan.run_id, order_id=order.order_id, site=order.site, tier=order.tier, variant=order.card.digest,
-        fallback=order.fallback, started=plan.created, finished=plan.created, shards=len(found),
-        rows=sum(standing.placement.shard.rows for standing in found), computed_results=computed,
-        reused_results=len(found) - computed, escalated=tuple(escalated), seconds={}, startup_seconds=0.0, bytes_in=0,
-        bytes_out=size, wan_in=0, wan_out=size, spans=(),
-    )  # fmt: skip
 
 
 def escalated_in(receipts: Iterable[Receipt]) -> dict[str, Escalated]:
@@ -231,19 +181,21 @@ def write_order(store: Store, plan: Plan, order: WorkOrder, kind: str) -> str:
     return orders.put_order(store, order.model_copy(update={"order_id": keys.order_id(order.site, kind)}), plan.access)
 
 
-def open_shards(store: Store, plan: Plan) -> dict[str, list[OrderedShard]]:
-    """By site: the shards of its order that have no result."""
+def open_orders(store: Store, plan: Plan) -> list[WorkOrder]:
+    """For each site that the plan has shards at which have no result: one of its orders, with just these."""
     there = store.present([keys.result(placement.result) for placement in plan.placements])
-    found = {}
-    for site in sorted({p.site for p in plan.placements if keys.result(p.result) not in there}):
-        order = read_order(store, plan, site)
-        found[site] = [s for s in order.shards if keys.result(s.result) not in there] if order else []
+    left = {(p.site, p.result) for p in plan.placements if keys.result(p.result) not in there}
+    found = []
+    for site, mine in orders_of(store, plan).items():
+        shards = {shard.result: shard for order in mine for shard in order.shards if (site, shard.result) in left}
+        if shards:
+            found.append(mine[0].model_copy(update={"shards": tuple(shards.values()), "watched": False}))
     return found
 
 
 def site_of(order_key: str, sites: Sequence[Site]) -> Site:
     """Whose an order is; what was escalated is answered by the first cloud."""
-    name = order_key.rpartition("/")[2].removesuffix(".json").partition(".")[0]
+    name, _ = _called(order_key)
     if name == keys.ESCALATIONS:
         return next(site for site in sites if site.tier == "cloud")
     return next(site for site in sites if site.name == name)
@@ -253,9 +205,9 @@ def open_sites(late: Mapping[str, str]) -> dict[str, str]:
     """By site: why one of its orders did not end.
 
     Args:
-        late: reasons, by the key of each order that did not end.
+        late: reasons, by the key of each order that did not end, or by the site.
     """
-    return {key.rpartition("/")[2].removesuffix(".json").partition(".")[0]: why for key, why in late.items()}
+    return {_called(key)[0]: why for key, why in late.items()}
 
 
 def added(sent: Iterable[tuple[str, int]]) -> dict[str, int]:

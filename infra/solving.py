@@ -1,19 +1,27 @@
-"""The programme as a run uses it: every site answers with one variant, the one that serves the plan best."""
+"""The programme as a run uses it: every site answers with one variant, and shards stay where they were if that is as good."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
 from infra.placement import RULES
+from infra.placement.programme import place as place_rest
+from infra.placement.programme import put
+from infra.replanning import Standing, remainder, shard_seconds
 
 if TYPE_CHECKING:
-    from infra.placement import Problem, Solution
+    from collections.abc import Mapping
+
+    from infra.placement import Objective, Problem, Solution
+
+NEARLY = 0.01  # share of the objective that it may cost to leave shards where they were
 
 
-def solve(problem: Problem, rule: str = "programme") -> Solution:
+def solve(problem: Problem, rule: str = "programme", had: Mapping[tuple[str, str], int] | None = None) -> Solution:
     """The placement with at most one variant a site; the bound is over all placements, those with several included.
 
     Where the programme lets a site answer with several, it keeps the one that answers most shards there, and the rest
@@ -22,6 +30,8 @@ def solve(problem: Problem, rule: str = "programme") -> Solution:
     Args:
         problem: with all variants that sites may answer with.
         rule: of placement, by its name.
+        had: by origin and site: how many of the shards that are placed were there. They stay, and only the others are
+            placed, if that is nearly as good: many plans often are, and the best may move everything for nothing.
 
     Raises:
         PlanError: no placement satisfies the constraints.
@@ -41,9 +51,78 @@ def solve(problem: Problem, rule: str = "programme") -> Solution:
             }
             found = place(_narrowed(problem, kept))
         problem = _narrowed(problem, kept)
-    value = {"makespan": found.seconds, "bytes": found.bytes, "money": found.money}[problem.objective]
+    if had:
+        own = {site.name: site.variants[0].name for site in problem.sites if site.variants} | variants_of(found)
+        found = _stay(_narrowed(problem, own), found, had)
+    value = _value(found, problem.objective)
     gap = max(0.0, value / bound - 1) if bound > 0 else (0.0 if value <= 1e-12 else math.inf)
     return dataclasses.replace(found, lower_bound=min(bound, value), gap=gap)
+
+
+def _value(solution: Solution, objective: Objective) -> float:
+    return {"makespan": solution.seconds, "bytes": solution.bytes, "money": solution.money}[objective]
+
+
+def _stay(problem: Problem, found: Solution, had: Mapping[tuple[str, str], int]) -> Solution:
+    """What was found, or in its place a plan that moves less.
+
+    First one that moves nothing but what is new or has lost its site; then one that beside that moves as much as makes
+    room for what each site answers in the one that was found.
+    """
+    for stays in (dict(had), _room(found, had)):
+        near = _around(problem, found, stays)
+        good = near and _value(near, problem.objective) <= (1 + NEARLY) * _value(found, problem.objective)
+        if near and good and moved(near, had) < moved(found, had):
+            return near
+    return found
+
+
+def _room(found: Solution, had: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """What was at each site, less what it has more than it answers now: others' shards go first, of those who have most there."""
+    over: Counter[str] = Counter()
+    for (_, i), n in had.items():
+        over[i] += n
+    for (_, i, _), n in found.counts.items():
+        over[i] -= n
+    stays = dict(had)
+    for o, i in sorted(had, key=lambda pair: (pair[0] == pair[1], -had[pair], pair)):
+        step = min(stays[o, i], max(0, over[i]))
+        stays[o, i] -= step
+        over[i] -= step
+    return stays
+
+
+def _around(problem: Problem, found: Solution, stays: Mapping[tuple[str, str], int]) -> Solution | None:
+    """The plan in which these stay, by origin and site, and all others are placed around them; None if there is none."""
+    variants = {site.name: site.variants[0].name for site in problem.sites if site.variants}
+    origins = {origin.site: origin for origin in problem.origins}
+    counts = {(o, o, variants[o]): each.shards for o, each in origins.items() if each.resident and o in variants}
+    for (o, i), n in stays.items():
+        if n and i in variants and o in origins and not origins[o].resident:
+            counts[o, i, variants[i]] = n
+    left = {o: origin.shards for o, origin in origins.items()}
+    busy = dict.fromkeys(variants, 0.0)
+    sites = {site.name: site for site in problem.sites}
+    for (o, i, _), n in counts.items():
+        left[o] -= n
+        busy[i] += n * shard_seconds(sites[i], origins[o], variants[i])
+    used = {i for _, i, _ in counts}
+    for i in used:
+        busy[i] += sites[i].dispatch_seconds + sites[i].variants[0].startup_seconds
+    standings = [Standing(site=sites[i], warm=i in used, busy=busy[i]) for i in variants]
+    standings += [Standing(site=problem.sites[0], alive=False, loose={(o, ""): n for o, n in left.items() if n})]
+    rest = remainder(problem, standings)
+    try:
+        for key, n in place_rest(rest).counts.items() if rest else ():
+            counts[key] = counts.get(key, 0) + n
+        return put(problem, counts, found.lower_bound)
+    except PlanError:
+        return None
+
+
+def moved(solution: Solution, had: Mapping[tuple[str, str], int]) -> int:
+    """Shards that have to go where they were not, by their counts at each origin and site."""
+    return sum(max(0, n - had.get((o, i), 0)) for (o, i, _), n in solution.counts.items())
 
 
 def _narrowed(problem: Problem, kept: dict[str, str]) -> Problem:

@@ -18,13 +18,8 @@ def order_rest(plan: Plan, number: int, bucket: str) -> list[str]:
         bucket: of the store.
     """
     store = storage.open_store(bucket)
-    written = []
-    for site, shards in settlement.open_shards(store, plan).items():
-        first = settlement.read_order(store, plan, site)
-        if first and shards:
-            rest = first.model_copy(update={"shards": tuple(shards)})
-            written.append(settlement.write_order(store, plan, rest, f"{settlement.REST}-{number}"))
-    return written
+    kind = f"{settlement.REST}-{number}"
+    return [settlement.write_order(store, plan, order, kind) for order in settlement.open_orders(store, plan)]
 
 
 order_rest_task = task(name="order the rest", cache_policy=NO_CACHE)(order_rest)

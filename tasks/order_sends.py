@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.nouns import OrderedShard, Plan, Profile, Site
-from infra import ration, settlement, storage
-from infra.settlement import Standing
+from data_catalog.nouns import OrderedShard, Plan, Profile, Site, WorkOrder
+from infra import ration, receipts, settlement, storage
+from infra.receipts import Standing
 
 
 def order_sends(
@@ -38,12 +38,12 @@ def order_sends(
     store = storage.open_store(bucket)
     edges = [site for site in sites if site.tier == "edge"]
     found = [
-        settlement.standings(
+        receipts.standings(
             store, [p for p in plan.placements if p.site == edge.name and (p.result in unsent or not unsent)]
         )
         for edge in edges
     ]
-    unsure = [[settlement.unsure(plan, standing) for standing in mine] for mine in found]
+    unsure = [[receipts.unsure(plan, standing) for standing in mine] for mine in found]
     gains = [_gains(mine, rows) for mine, rows in zip(found, unsure, strict=True)]
     names = [edge.name for edge in edges]
     most: list[int | None] = [None] * len(edges)
@@ -52,10 +52,11 @@ def order_sends(
         costs = _costs(plan, sites, profiles)
         picked = ration.pick(plan.budget, names, gains, costs)
         most = ration.most_bytes(plan.budget, names, [len(rows) for rows in picked], costs)
+    orders = settlement.orders_of(store, plan)
     return [
-        key
+        _write(store, plan, orders[name], kind, mine, rows, chosen, size)
         for name, mine, rows, chosen, size in zip(names, found, unsure, picked, most, strict=True)
-        if (key := _write(store, plan, (name, kind), mine, rows, chosen, size))
+        if len(chosen)
     ]
 
 
@@ -86,24 +87,24 @@ def _costs(plan: Plan, sites: Sequence[Site], profiles: Sequence[Profile]) -> li
 def _write(
     store: storage.Store,
     plan: Plan,
-    called: tuple[str, str],
+    orders: Sequence[WorkOrder],
+    kind: str,
     standings: Sequence[Standing],
     unsure: Sequence[NDArray[np.intp]],
     chosen: NDArray[np.intp],
     most_bytes: int | None,
-) -> str | None:
-    """Write the order of a site and a kind; None if it has nothing to send."""
-    site, kind = called
-    first = settlement.read_order(store, plan, site)
-    if first is None or first.escalation is None or not len(chosen):
-        return None
+) -> str:
+    """Write the order of a kind of a site, out of those that it had to answer these shards."""
+    first = orders[0]
+    assert first.escalation is not None
     number = np.repeat(np.arange(len(standings)), [len(rows) for rows in unsure])[chosen]
     row = np.concatenate([np.zeros(0, np.intp), *unsure])[chosen]
     used = sorted(set(number.tolist()))
     place = {n: i for i, n in enumerate(used)}
-    by_result: dict[str, OrderedShard] = {shard.result: shard for shard in first.shards}
+    by_result: dict[str, OrderedShard] = {shard.result: shard for order in orders for shard in order.shards}
     order = first.model_copy(
         update={
+            "watched": False,
             "shards": tuple(by_result[standings[n].placement.result] for n in used),
             "escalation": first.escalation.model_copy(
                 update={

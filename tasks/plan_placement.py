@@ -25,7 +25,7 @@ from data_catalog.nouns import (
     VariantCard,
 )
 from data_catalog.planning import Demands
-from infra import cascade, coordination, keys, model_registry, prediction, sources, storage
+from infra import cascade, coordination, keys, model_registry, prediction, sources, storage, whereabouts
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
 from infra.placement import Problem, _naive
@@ -111,6 +111,7 @@ def plan_placement(
     demands = demands or Demands()
     done = {} if afresh else _results_there(store, shards, chosen, preprocessing, resident=resident)
     open_shards = [shard for shard in shards if shard.digest not in done]
+    before = {} if resident else whereabouts.recall(store, dataset.name)
     problem = Problem(
         sites=tuple(
             place_site(
@@ -126,14 +127,15 @@ def plan_placement(
         caps=demands.caps,
         accuracy=demands.accuracy,
     )
-    solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule)
+    had = Counter((shard.origin, before[shard.digest]) for shard in open_shards if shard.digest in before)
+    solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule, had)
     for name, digest in variants_of(solution).items():
         chosen[name] = next(card for card in able[name] if card.digest == digest)
     variants = {tier: _variant_of(tier, card, chosen, sites) for tier, card in cards.items()}
     used = {card.digest for card in (variants["edge"], *chosen.values())}
     cascades = {digest: each for digest, each in cascades.items() if digest in used}
     standard = cascades[variants["edge"].digest]
-    where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution)
+    where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution, before)
     stored = _codecs_there(store, dataset)
     placements = tuple(
         _placement(

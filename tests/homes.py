@@ -116,6 +116,20 @@ def wait_for(what: str, condition: Any, seconds: float = 120.0) -> Any:
 
 
 @contextmanager
+def site_process(name: str, home: Path, variables: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """`cloudedge site work NAME` in a home of its own, as on another machine."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloudedge", "site", "work", name], cwd="/", text=True,
+        env=environment(home, **variables | {"CLOUDEDGE_HOME": str(home)}), stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
     """A disk of that size at the folder, as `mount` writes sizes."""
     folder.mkdir(parents=True)

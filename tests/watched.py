@@ -80,7 +80,7 @@ def card(site, tier):
 
 
 def make(store, speeds, monkeypatch, *, count=24, sites=("edge-1", "edge-2", "cloud"), at=None, threshold=0.9,
-         planned=0.02, run="r1", on_premises=True):  # fmt: skip
+         planned=0.02, run="r1", on_premises=True, budget=None):  # fmt: skip
     """The plan of a run whose shards are born in equal parts at the edges, its problem, its sites and their profiles.
 
     Args:
@@ -94,6 +94,7 @@ def make(store, speeds, monkeypatch, *, count=24, sites=("edge-1", "edge-2", "cl
         planned: seconds a shard, as the profiles say.
         run: its id.
         on_premises: of the edges' shards.
+        budget: of the escalations.
     """
     for tier, model in MODELS.items():
         store.put(f"models/{tier}", model)
@@ -135,7 +136,7 @@ def make(store, speeds, monkeypatch, *, count=24, sites=("edge-1", "edge-2", "cl
         run_id=run, dataset="toy", model="toy", version="v", preprocessing="p", created=0.0, cascade=cascade,
         variants={"edge": cards[edges[0]], "cloud": cards.get("cloud", cards[edges[0]])}, cards=cards,
         cascades={cards[edges[0]].digest: cascade}, batch_sizes=dict.fromkeys(sites, ROWS), placements=tuple(placements),
-        fingerprints={}, predicted_seconds=1.0, predicted_site_seconds={}, predicted_wan_bytes=0, reasons={}, access=(ALLOWED.model_copy(update={"sites": (*sites, "new")}),),
+        fingerprints={}, predicted_seconds=1.0, predicted_site_seconds={}, predicted_wan_bytes=0, reasons={}, budget=budget, record_bytes=10.0, access=(ALLOWED.model_copy(update={"sites": (*sites, "new")}),),
     )  # fmt: skip
     problem = Problem(
         sites=tuple(place_site(s, p, [(cards[s.name], cascade)]) for s, p in zip(where, profiles, strict=True)),
@@ -145,7 +146,7 @@ def make(store, speeds, monkeypatch, *, count=24, sites=("edge-1", "edge-2", "cl
     return plan, problem, where, profiles
 
 
-def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tuple, refuse=()):
+def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tuple, refuse=(), ends=None):
     """Do the plan under watch, and what became of it.
 
     Args:
@@ -158,6 +159,7 @@ def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tup
         patience: of the watch.
         join: as of `Hands`.
         refuse: sites that cannot be reached.
+        ends: epoch seconds after which nobody is waited for.
     """
     sites, measured = list(where), list(profiles)
 
@@ -179,4 +181,4 @@ def run(store, plan, problem, where, profiles, home, *, patience=QUICK, join=tup
 
     write_orders(plan, sites, store.bucket, watched=True)
     hands = Hands(answer=handed, write=written, upload=lambda source, placements: 0, join=joined)
-    return watching.watch(plan, problem, where, hands, store, patience)
+    return watching.watch(plan, problem, where, hands, store, patience, ends)

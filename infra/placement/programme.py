@@ -65,6 +65,22 @@ def costs_of(problem: Problem, counts: dict[tuple[str, str, str], int]) -> dict[
     return {name: costs.of(name) for name in OBJECTIVES}
 
 
+def put(problem: Problem, counts: dict[tuple[str, str, str], int], bound: float) -> Solution | None:
+    """A placement of all shards as a solution; None if it breaks a row.
+
+    Args:
+        problem: that it is one of; residency is not looked at.
+        counts: shards by origin, site and variant.
+        bound: below which no placement can be.
+
+    Raises:
+        PlanError: a site, or a variant there, cannot be used.
+    """
+    a = Arrays(problem)
+    placed = judge(a, *as_arrays(a, counts))
+    return None if placed.broken > 0 else solution(a, placed, bound)
+
+
 def as_arrays(a: Arrays, counts: dict[tuple[str, str, str], int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Origins, options and shards of the counts of a solution.
 

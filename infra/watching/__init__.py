@@ -7,19 +7,19 @@ late; the first site whose receipt says so counts, and the plan is revised to wh
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import SiteFailed
 from infra import keys
-from infra.watching import acting, looking
+from infra.watching import acting, ending, looking
 from infra.watching.state import USUAL, Hands, Joined, Patience, State, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from data_catalog.nouns import Placement, Plan, Site
+    from data_catalog.nouns import Plan, Site
     from infra.placement import Problem
     from infra.storage import Store
 
@@ -33,8 +33,9 @@ def watch(
     hands: Hands,
     store: Store,
     patience: Patience = USUAL,
+    ends: float | None = None,
 ) -> Watched:
-    """Have the first orders of a plan done, or others in their place, until every shard is answered.
+    """Have the first orders of a plan done, or others in their place, until every shard is answered or the time is over.
 
     Args:
         plan: whose first orders are in the store, watched.
@@ -43,22 +44,27 @@ def watch(
         hands: how orders are done.
         store: of the run.
         patience: how long it waits.
+        ends: epoch seconds after which nobody is waited for; what is not answered by then, or by no site, is left, and it
+            is said why (`Watched.late`). None: every shard has to be answered.
 
     Raises:
-        CloudEdgeError: what stopped the site of a shard that no other could answer; when all others have ended.
+        CloudEdgeError: what stopped the site of a shard that no other could answer, when all others have ended; where
+            the time is bounded, only what the user can mend.
     """
     state = State(plan, problem, sites, hands, store, patience)
-    for name in sorted({p.site for p in plan.placements}):
+    over = math.inf if ends is None else time.monotonic() + ends - time.time()
+    for name in sorted({p.site for p in plan.placements}) if time.monotonic() < over else ():
         mine = {p.shard.digest: p for p in plan.placements if p.site == name}
         acting.hand(state, name, keys.order(plan.run_id, name), mine)
     planned = max((handed.pace.planned for handed in state.running.values()), default=0.0)
     between = min(max(patience.look, planned / patience.looks), patience.longest_look)
     look = time.monotonic() + between
-    while len(state.answered) < len(plan.placements) and _under_way(state):
+    while len(state.answered) < len(plan.placements) and _under_way(state) and time.monotonic() < over:
         try:
-            happened, arguments = state.events.get(timeout=max(0.0, look - time.monotonic()))
+            happened, arguments = state.events.get(timeout=max(0.0, min(look, over) - time.monotonic()))
         except queue.Empty:
-            looking.look(state)
+            if time.monotonic() < over:
+                looking.look(state)
             look = time.monotonic() + between
         else:
             happened(*arguments)
@@ -66,9 +72,11 @@ def watch(
                 look = min(look, time.monotonic())
         for name in state.waiting:
             acting.dispatch(state, name)
-    if missing := [p for p in plan.placements if p.shard.digest not in state.answered]:
-        raise _failure(state, missing)
-    acting.conclude(state)
+    if missing := [p for p in state.plan.placements if p.shard.digest not in state.answered]:
+        if ends is None or ending.is_fatal(state):
+            raise ending.failure(state, missing)
+        ending.leave(state, missing)
+    ending.conclude(state)
     return state.result
 
 
@@ -80,13 +88,3 @@ def _under_way(state: State) -> bool:
         return True
     silent = [state.gone[name][0] for name in state.running]
     return bool(silent) and time.monotonic() < max(silent) + state.patience.give_up
-
-
-def _failure(state: State, missing: Sequence[Placement]) -> BaseException:
-    """What to tell: the failure of the first site that failed."""
-    failures: dict[str, BaseException] = {name: error for name, (_, error) in state.gone.items()}
-    failures |= state.fatal
-    if failures:
-        return failures[min(failures)]
-    names = ", ".join(sorted({p.site for p in missing}))
-    return SiteFailed(f"{len(missing)} shards at {names} were not answered; run again to answer them")

@@ -102,13 +102,14 @@ def strand(state: State, site: str, shards: Mapping[str, Placement]) -> None:
 def settle_order(state: State, site: str, handed: Handed, there: set[str], why: str) -> None:
     """Write the receipt that a site does not give; what it has not done is to be done elsewhere."""
     del state.running[site]
-    reused = {p.result for p in handed.every.values() if p.reused}
-    receipt, unsettled = settle(state.store, handed.order, there, reused, handed.epoch, why)
+    mine = [p for p in handed.open.values() if p.result in there]
+    receipt = settle(state.store, state.plan, handed.order, mine, handed.epoch, why)
+    left = set(receipt.withdrawn)
     key = keys.receipt(state.plan.run_id, handed.order.order_id)
     coordination.put(state.store, state.plan.run_id, key, receipt.model_dump_json(indent=1).encode())
     state.result.receipts.append(receipt)
     for digest, p in list(handed.open.items()):
-        if p.result in there and p.result not in unsettled:
+        if p.result in there and p.result not in left:
             _answer(state, digest, p)
         elif digest not in state.answered:
             strand(state, site, {digest: p})
@@ -125,16 +126,6 @@ def _answer(state: State, digest: str, placement: Placement) -> None:
     for handed in state.running.values():
         if digest in handed.open:
             _withdraw(state, handed, [digest])
-
-
-def conclude(state: State) -> None:
-    """Revise the plan to who answered what, as it came."""
-    answered = tuple(state.answered[p.shard.digest] for p in state.plan.placements)
-    if answered != state.plan.placements:
-        state.plan = state.plan.model_copy(update={"placements": answered})
-        key = state.result.replanned[-1].plan
-        coordination.put(state.store, state.plan.run_id, key, state.plan.model_dump_json(indent=1).encode())
-    state.result.plan = state.plan
 
 
 # --- moves --------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def look(state: State) -> None:
     _do_without(state, there, now)
     standings = [_standing(state, name, there) for name in state.places]
     moves = decide(state.problem, standings)
-    twice = [] if moves or state.plan.budget else duplicates(state.problem, standings, left)
+    twice = [] if moves else duplicates(state.problem, standings, left)
     if acting.act(state, moves, twice, there, why):
         state.put_off = state.pause = 0.0
     else:

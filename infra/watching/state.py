@@ -71,6 +71,8 @@ class Watched:
     receipts: list[Receipt] = field(default_factory=list)
     replanned: list[Replanned] = field(default_factory=list)
     sent: list[tuple[str, int]] = field(default_factory=list)  # origins, and bytes of moved shards that left them
+    gone: dict[str, str] = field(default_factory=dict)  # sites that were taken for dead at its end, and why
+    late: dict[str, str] = field(default_factory=dict)  # sites with shards that were not answered in time, and why
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +118,7 @@ class State:
         self.factors: dict[str, float] = {}  # speeds that were seen, times the measured ones
         self.numbers: dict[str, int] = {}  # of a site's last order
         self.answered: dict[str, Placement] = {}
+        self.left: dict[str, Placement] = {}  # not answered when the time was over, where an order has them
         self.result = Watched(plan)
         self.events: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self.uploads = 0

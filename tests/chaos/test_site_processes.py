@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from infra import keys
-from tests.homes import MANY_SHARDS, environment, wait_for
+from tests.homes import MANY_SHARDS, site_process, wait_for
 
 pytestmark = pytest.mark.chaos
 
 SITE = "tier: edge\nthreads: 1\ndispatch: mailbox\n"
-
-
-@contextmanager
-def site_process(name: str, home: Path, variables: dict[str, str]):
-    """`cloudedge site work NAME` in a home of its own, as on another machine."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloudedge", "site", "work", name], cwd="/", text=True,
-        env=environment(home, **variables | {"CLOUDEDGE_HOME": str(home)}), stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")

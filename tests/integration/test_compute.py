@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
-from distributed import LocalCluster, get_worker
+from distributed import LocalCluster
 
 from data_catalog.errors import CorruptObject, SettingError, SiteFailed
 from data_catalog.nouns import WorkOrder
@@ -78,28 +80,41 @@ def test_a_scheduler_without_workers_is_an_error_not_a_wait(monkeypatch):
         compute.map_blocks(abs, [-1], threads=1, address=cluster.scheduler_address, done=print)
 
 
-def who_answers(_: int) -> str:
-    """A block that takes a moment; the name of the worker that did it."""
-    time.sleep(0.05)
-    return str(get_worker().name)
+ALONE = 3  # blocks that the first worker does before another has to help
 
 
-def test_a_worker_that_joins_in_mid_run_gets_work():
+def commit(block: tuple[Path, int]) -> int:
+    """A block that is committed as a file by the process that did it; the first process hangs until another has done one."""
+    folder, number = block
+    mine = folder / str(os.getpid())
+    mine.mkdir(exist_ok=True)
+    until = time.monotonic() + 120
+    while len([*mine.iterdir()]) >= ALONE and len([*folder.glob("*/*")]) == ALONE and time.monotonic() < until:
+        time.sleep(0.05)
+    (mine / str(number)).touch()
+    return number
+
+
+def test_a_worker_that_joins_in_mid_run_gets_work(tmp_path):
     """Blocks wait at the scheduler, not at the workers, so that one who comes late finds some."""
-    names: list[str] = []
+    came: list[int] = []
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", protocol="tcp"
     ) as cluster:
 
-        def note(name: str) -> None:
-            names.append(name)
-            if len(names) == 5:
+        def note(number: int) -> None:
+            came.append(number)
+            if len(came) == ALONE:
                 cluster.scale(2)
 
-        compute.map_blocks(who_answers, range(60), threads=1, address=cluster.scheduler_address, done=note)
-    assert len(names) == 60
-    assert len(set(names)) == 2
-    assert len(set(names[:5])) == 1
+        blocks = [(tmp_path, number) for number in range(60)]
+        compute.map_blocks(commit, blocks, threads=1, address=cluster.scheduler_address, done=note)
+    assert sorted(came) == list(range(60))
+    done = {folder.name: {int(path.name) for path in folder.iterdir()} for folder in tmp_path.iterdir()}
+    assert len(done) == 2, "the one who was there and the one who joined"
+    assert set.union(*done.values()) == set(range(60))
+    assert sum(len(blocks) for blocks in done.values()) == 60, "each block once"
+    assert min(len(blocks) for blocks in done.values()) >= 1
 
 
 def test_an_address_that_is_none():

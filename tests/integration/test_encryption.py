@@ -559,7 +559,7 @@ def test_rows_that_did_not_arrive_are_sealed_and_sent_later_once(bench, monkeypa
     told = settlement.receipts_of(bench.store, bench.plan)
     assert {e.shard: e.rows for receipt in told for e in receipt.escalated} == waiting
     assert not any(e.sent for receipt in told for e in receipt.escalated)
-    assert settlement.open_shards(bench.store, bench.plan) == {}
+    assert settlement.open_orders(bench.store, bench.plan) == []
 
     reachable[0] = True
     orders = order_sends(bench.plan, SITES, [], bucket, list(waiting), "again-1")

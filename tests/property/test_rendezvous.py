@@ -100,6 +100,26 @@ def test_a_site_that_joins_or_leaves_moves_at_most_one_and_a_half_times_its_fair
     assert (without != together).sum() <= 1.5 * forced(fewer, more)
 
 
+@pytest.mark.parametrize("sites", [50, 1000])
+def test_where_the_shards_were_is_known_exact_quotas_move_a_fair_share_and_no_more(sites):
+    """As runs do it: among 1,000 sites too, whose quotas are exact, where without it a site that joins moves twice its share."""
+    shards = [f"shard-{i}" for i in range(100 * (sites + 1))]
+    words = rendezvous.words(shards)
+    names = rendezvous.words([f"site-{i}" for i in range(sites + 1)])
+    fewer, more = even(len(shards), sites), even(len(shards), sites + 1)
+    before = rendezvous.assign_words(words, names[:sites], fewer)
+    joined = rendezvous.assign_words(words, names, more, had=before)
+    assert np.array_equal(np.bincount(joined), more)
+    assert (before != joined).sum() == forced(fewer, more) <= 1.5 * more[-1]
+    left = rendezvous.assign_words(words, names[:sites], fewer, had=np.where(joined < sites, joined, -1))
+    assert np.array_equal(np.bincount(left), fewer)
+    assert (left != joined).sum() == forced(more, fewer) <= 1.5 * more[-1]
+    other = rendezvous.words([f"renamed-{i}" for i in range(sites + 1)])
+    renamed = rendezvous.assign_words(words, other, more, had=before)
+    assert np.array_equal(np.bincount(renamed), more)
+    assert (renamed != before).sum() == (joined != before).sum(), "names say which shards move, not how many"
+
+
 def test_candidates_of_unlike_sites_fill_exact_quotas(monkeypatch):
     monkeypatch.setattr(rendezvous, "SCORED", 1000)
     quotas = np.random.default_rng(0).integers(1, 400, 101)
@@ -113,6 +133,8 @@ def test_where_the_shards_were_is_known_no_more_move_than_must(case, random):
     shards, quotas = case
     sites = [*quotas, "gone"]
     before = {shard: random.choice(sites) for shard in shards if random.random() < 0.8}
+    mixed = random.sample(shards, len(shards))
+    assert rendezvous.assign(mixed, quotas, before=before) == rendezvous.assign(shards, quotas, before=before)
     placed = rendezvous.assign(shards, quotas, before=before)
     had = {site: list(before.values()).count(site) for site in quotas}
     assert {site: list(placed.values()).count(site) for site in quotas} == quotas

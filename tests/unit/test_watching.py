@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 
 from data_catalog.errors import SiteFailed, StoreUnreachable
-from data_catalog.nouns import Receipt, Site
+from data_catalog.nouns import EscalationBudget, Receipt, Site, WorkOrder
 from data_catalog.replanning import OrderProgress, Withdrawal
-from infra import keys, ledger, oversight, replanning, storage
+from infra import keys, ledger, oversight, receipts, replanning, settlement, storage
 from infra.problem import place_site
 from infra.watching import Joined
+from tasks.infer_shards import infer_shards
+from tasks.order_sends import order_sends
 from tests.stores import FolderStore
 from tests.watched import QUICK, ROWS, Speeds, card, make, run
 
@@ -196,6 +199,116 @@ def test_what_is_wrong_with_a_shard_is_not_moved_around(store, tmp_path, monkeyp
     assert not store.keys("runs/r1/withdrawn")
 
 
+def test_a_shard_whose_packed_rows_are_not_there_is_left_to_others_by_the_receipt_of_a_lost_site(
+    store, tmp_path, monkeypatch
+):
+    plan, *_ = made = make(store, Speeds({}), monkeypatch)
+    done = run(store, *made, tmp_path / "home")
+    mine = [p for p in plan.placements if p.site == "edge-1"]
+    packed = {e.shard: e.key for r in done.receipts for e in r.escalated if r.site == "edge-1"}
+    order = WorkOrder.model_validate_json(store.get(keys.order("r1", "edge-1")))
+    gone = sorted(packed)[0]
+    store.delete(packed[gone])
+    store.delete(keys.result(next(p.result for p in mine if p.result != gone)))
+    told = receipts.settle(store, plan, order, mine, 7.0, "it is gone")
+    assert (told.shards, len(told.withdrawn), told.started, told.lost) == (10, 2, 7.0, "it is gone")
+    assert gone in told.withdrawn
+    assert all(e.sent and e.shard in packed for e in told.escalated)
+    standing = receipts.standings(store, [p for p in mine if p.result == gone])
+    (open_rows,) = receipts.from_ledger(store, plan, order, standing).escalated
+    assert (open_rows.shard, open_rows.key, open_rows.sent) == (gone, packed[gone], False)
+
+
+def test_the_receipt_of_a_later_order_is_told_from_the_ledger_too(store, tmp_path, monkeypatch):
+    made = make(store, Speeds({"edge-1": 0.5}), monkeypatch, sites=("edge-1", "edge-2"))
+    done = run(store, *made, tmp_path / "home")
+    by_order = {r.order_id: r for r in settlement.receipts_of(store, done.plan)}
+    assert by_order == {r.order_id: r for r in done.receipts}
+    later = next(name for name, r in by_order.items() if name.startswith("edge-2.") and r.shards)
+    store.delete(keys.receipt("r1", later))
+    told = {r.order_id: r for r in settlement.receipts_of(store, done.plan)}
+    assert told.keys() == by_order.keys()
+    assert told[later].rows == by_order[later].rows
+    assert {e.shard: e for e in told[later].escalated} == {e.shard: e for e in by_order[later].escalated}
+
+
+def test_at_the_deadline_what_is_open_is_named_and_can_be_settled(plain, store, tmp_path, monkeypatch):
+    """One site is gone, and who took over does not end in time: each shard is left where an order has it."""
+    storage.stand_in(store)
+    speeds = Speeds({}, stuck={"edge-2", "cloud"})
+    plan, *_ = made = make(store, speeds, monkeypatch, planned=5.0)
+    done = run(store, *made, tmp_path / "home", refuse={"edge-1"}, ends=time.time() + 1.5)
+    assert done.late["edge-2"] == "no answer by the deadline"
+    assert "edge-1" in done.gone
+    assert done.replanned[0].moved == 12
+    assert done.plan.model_dump_json(indent=1).encode() == store.get(done.replanned[-1].plan)
+    assert {p.site for p in done.plan.placements} == set(done.late)
+    left = settlement.open_orders(store, done.plan)
+    assert {order.site: {s.result for s in order.shards} for order in left} == {
+        site: {p.result for p in done.plan.placements if p.site == site} for site in done.late
+    }
+    assert [r.shards for r in settlement.receipts_of(store, done.plan)] == [0], "of the site that is gone"
+    speeds.freed.set()
+    for order in left:
+        infer_shards(settlement.write_order(store, done.plan, order, "rest-1"), tmp_path / "home", store.bucket)
+    require_whole(store, plan, dataclasses.replace(done, receipts=settlement.receipts_of(store, done.plan)), plain)
+    assert settlement.open_orders(store, done.plan) == []
+
+
+def test_after_the_deadline_nothing_is_begun(store, tmp_path, monkeypatch):
+    speeds = Speeds({})
+    plan, *_ = made = make(store, speeds, monkeypatch)
+    done = run(store, *made, tmp_path / "home", ends=time.time())
+    assert (done.plan, speeds.calls) == (plan, {})
+    assert done.late == dict.fromkeys(("edge-1", "edge-2"), "no answer by the deadline")
+
+
+def test_before_a_deadline_a_slow_site_loses_shards_and_all_are_answered(plain, store, tmp_path, monkeypatch):
+    storage.stand_in(store)
+    plan, *_ = made = make(store, Speeds({"edge-1": 0.5}), monkeypatch)
+    done = run(store, *made, tmp_path / "home", ends=time.time() + 60)
+    require_whole(store, plan, done, plain)
+    assert done.replanned[0].moved > 0
+    assert done.late == {}
+
+
+def sent_within(store, plan, profiles, where, home):
+    """How sure the edges were of the rows that a budget lets go, in order; and how many rows were sent."""
+    sure, sent = [], 0
+    for sends in order_sends(plan, where, profiles, store.bucket):
+        order = WorkOrder.model_validate_json(store.get(sends))
+        for number, row in order.escalation.picked:
+            key = keys.result(order.shards[number].result)
+            sure.append(ledger.read_result(store.get(key), key)["confidence"][row].as_py())
+        sent += sum(e.rows for e in infer_shards(sends, home, store.bucket).escalated)
+    return sorted(sure), sent
+
+
+@pytest.mark.parametrize("what", ["slow", "stuck", "broken"])
+def test_what_a_budget_lets_go_does_not_depend_on_who_answered(what, store, tmp_path, monkeypatch):
+    """It is shared out when all have answered; until then a run with one is watched like any other."""
+    sites, budget = ("edge-1", "edge-2"), EscalationBudget(rows=7)
+    plan, _, where, profiles = made = make(store, Speeds({}), monkeypatch, sites=sites, budget=budget, run="calm")
+    calm = run(store, *made, tmp_path / "calm")
+    assert not any(r.escalated for r in calm.receipts)
+    sure, count = sent_within(store, calm.plan, profiles, where, tmp_path / "calm")
+    assert len(sure) == count == 7
+    for p in plan.placements:
+        store.delete(keys.result(p.result))
+    speeds = {
+        "slow": Speeds({"edge-1": 0.5}),
+        "stuck": Speeds({}, stuck={"edge-1"}),
+        "broken": Speeds({"edge-1": 0.05}, broken={"edge-1": 5}),
+    }[what]
+    made = make(store, speeds, monkeypatch, sites=sites, budget=budget)
+    done = run(store, *made, tmp_path / "home")
+    speeds.freed.set()
+    assert done.replanned
+    assert ("edge-1" in done.gone) == (what == "broken")
+    assert all(store.exists(keys.result(p.result)) for p in done.plan.placements)
+    assert sent_within(store, done.plan, profiles, where, tmp_path / "home") == (sure, 7)
+
+
 def test_a_site_that_joins_gets_work(plain, store, tmp_path, monkeypatch):
     storage.stand_in(store)
     speeds = Speeds({"edge-1": 0.3, "edge-2": 0.3})
@@ -217,7 +330,6 @@ def test_a_site_that_joins_gets_work(plain, store, tmp_path, monkeypatch):
 
 
 def test_a_site_leaves_out_what_was_withdrawn_and_says_so(store, tmp_path, monkeypatch):
-    from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
     plan, _, where, _ = make(store, Speeds({"edge-1": 0.05}), monkeypatch)
@@ -233,7 +345,6 @@ def test_a_site_leaves_out_what_was_withdrawn_and_says_so(store, tmp_path, monke
 
 
 def test_an_order_that_nobody_watches_asks_nothing(store, tmp_path, monkeypatch):
-    from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
     plan, _, where, _ = make(store, Speeds({"edge-1": 0.02}), monkeypatch)
@@ -244,7 +355,6 @@ def test_an_order_that_nobody_watches_asks_nothing(store, tmp_path, monkeypatch)
 
 
 def test_progress_says_how_far_an_order_is_and_a_link_that_is_down_does_not_stop_it(store, tmp_path, monkeypatch):
-    from tasks.infer_shards import infer_shards
     from tasks.write_orders import write_orders
 
     plan, _, where, _ = make(store, Speeds({"edge-1": 0.1}), monkeypatch)
