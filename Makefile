@@ -1,7 +1,7 @@
 # `make run` and `make test` are all a newcomer needs: both set up what they use.
 VENV ?= .venv
 BIN := $(VENV)/bin
-.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab bench-dispatch tflite up deploy down clean setup
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab bench-dispatch bench-chaos tflite up deploy down clean setup
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
 run: setup                   ## the main job on real data; again: nothing is computed twice
@@ -45,6 +45,9 @@ bench-federation: setup      ## training at skewed sites against training in one
 
 bench-dispatch: setup        ## seconds from handing over an order to its first line, by way of dispatch
 	$(BIN)/python -m benchmarks.dispatch
+
+bench-chaos: setup           ## a hundred moments at which somebody dies: rows lost, repeated, computed twice
+	$(BIN)/python -m benchmarks.chaos
 
 tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-tflite (needs a Python 3.11)
 	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-tflite

@@ -423,7 +423,7 @@ class Profile(Noun):
     up_bytes_per_second: float
     down_bytes_per_second: float
     latency_seconds: float  # of reading or writing an object, however small
-    dispatch_seconds: float  # from handing over a work order to its receipt, without the work
+    dispatch_seconds: float  # from handing over a work order to its receipt, without the work on shards
     variants: dict[str, VariantSpeed] = Field(default_factory=dict)  # by digest
     refused: dict[str, str] = Field(default_factory=dict)  # digest and runtime: why the site cannot run it
     chosen: dict[str, str] = Field(default_factory=dict)  # model's version: digest of the variant that it answers with

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from infra.premises import SiteStore
 
 QUICKEST, SLOWEST, SLOWER = 0.05, 2.0, 1.1  # seconds between two looks; the factor between pauses while nothing comes
+REST, LONGEST = 20, 5.0  # times what a look took, until the next one while there is other work; seconds, at most
 SIGN_SECONDS = 15.0  # between two signs of life
 LATE_SECONDS = 60.0  # after its deadline a letter is not begun: clocks differ
 TRIES = 3  # of an order at which the store failed in another way than by silence
@@ -49,19 +50,28 @@ def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str]
         BadInput: the store refuses the credentials; says what to set.
     """
     with _signs_of_life(site, store) as doing:
+        at_work: set[str] = set()
 
         def lane(kinds: Mapping[Kind, Do]) -> None:
             settled: set[str] = set()
             failures: dict[str, int] = {}
-            pause = QUICKEST
+            pause, me = QUICKEST, threading.current_thread().name
+
+            def busy(order: str) -> None:
+                (at_work.add if order else at_work.discard)(me)
+                doing(order)
+
             while True:
+                begun = time.monotonic()
                 try:
-                    if look(site, store, kinds, settled, failures, doing, say):
+                    if look(site, store, kinds, settled, failures, busy, say):
                         pause = QUICKEST
+                        begun = time.monotonic()
                 except (StoreError, OrderRefused) as error:
                     say(f"{error}; trying again")
                     pause = SLOWEST
-                time.sleep(pause)
+                took = time.monotonic() - begun
+                time.sleep(min(LONGEST, max(pause, REST * took)) if at_work else pause)
                 pause = min(SLOWEST, pause * SLOWER)
 
         beside = {kind: act for kind, act in do.items() if kind == "compress"}  # shards leave while others are answered

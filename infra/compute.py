@@ -33,7 +33,7 @@ def map_blocks(
     address: str | None = None,
     done: Callable[[Done], None],
 ) -> None:
-    """Run `function` on every block and hand each answer to `done` as it comes, one at a time.
+    """Run `function` on every block, begun in their order, and hand each answer to `done` as it comes, one at a time.
 
     Args:
         function: importable by name where the cluster's workers run.
@@ -119,12 +119,15 @@ def _in_threads(
     from dask.threaded import get
 
     one_at_a_time, stop = threading.Lock(), threading.Event()
+    in_order = iter(blocks)  # Dask begins with whichever it likes, as it seems the last
 
-    def run(number: int) -> None:
+    def run(_: int) -> None:
         if stop.is_set():  # Dask has handed the other blocks to the pool before it hears of a failure
             return
         try:
-            answer = function(blocks[number])
+            with one_at_a_time:
+                block = next(in_order)
+            answer = function(block)
             with one_at_a_time:
                 done(answer)
         except BaseException:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from data_catalog.nouns import OrderedShard, WorkOrder
     from infra.storage import Store
 
-BEAT_SECONDS = 1.0
+BEAT_SECONDS, LONGEST_BEAT = 1.0, 10.0
+REST = 20  # times what a beat took, until the next one: a slow site has better things to do
 
 
 def read_withdrawal(store: Store, key: str) -> tuple[Withdrawal, int]:
@@ -71,9 +72,12 @@ class Oversight:
 
     def _run(self) -> None:
         self._hear()
-        while not self._over.wait(BEAT_SECONDS):
+        pause = BEAT_SECONDS
+        while not self._over.wait(pause):
+            begun = time.monotonic()
             self._tell()
             self._hear()
+            pause = min(LONGEST_BEAT, max(BEAT_SECONDS, REST * (time.monotonic() - begun)))
 
     def _tell(self) -> None:
         with self._lock:

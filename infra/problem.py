@@ -76,6 +76,9 @@ def place_origins(
             rows=float(np.mean([shard.rows for shard in mine])),
             bytes=float(np.mean([shard.bytes / ratio(trials[shard.source], codecs[shard.source]) for shard in mine])),
             resident=dataset.residency != "any",
+            pack_seconds=float(
+                np.mean([pack_seconds(shard, trials[shard.source], codecs[shard.source]) for shard in mine])
+            ),
         )
         for origin, mine in sorted(born.items())
     )
@@ -112,6 +115,12 @@ def record_bytes(shards: Sequence[Shard], trials: Sequence[CodecTrial], codec: s
 def ratio(trials: Sequence[CodecTrial], codec: str) -> float:
     """Bytes before over bytes after, as tried; 1 for a codec that was not."""
     return next((trial.ratio for trial in trials if trial.codec == codec), 1.0)
+
+
+def pack_seconds(shard: Shard, trials: Sequence[CodecTrial], codec: str) -> float:
+    """Seconds that a codec takes for a shard on one core where it was tried; 0 for a codec that was not."""
+    rates = [trial.compress_bytes_per_second for trial in trials if trial.codec == codec]
+    return shard.bytes / rates[0] if rates and rates[0] > 0 else 0.0
 
 
 def to_json(problem: Problem, solution: Solution) -> bytes:

@@ -101,6 +101,8 @@ def refine(profile: Profile, receipts: Iterable[Receipt], beside: Iterable[Recei
             seen = {"startup_seconds": receipt.startup_seconds} if receipt.startup_seconds else {}
             rate = None if _crowded(receipt, others, profile.cores) else _speed(receipt)
             seen |= {"rows_per_second": rate} if rate else {}
+            if rate and "rows_per_second" not in speed.spreads:  # the probe knows nothing of all that goes on beside
+                speed = speed.model_copy(update={"rows_per_second": 0.0})
             refined = profile.variants | {receipt.variant: observe(speed, receipt.finished, **seen)}
             profile = profile.model_copy(update={"variants": refined})
     return profile

@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Dataset, Placement
 from infra import keys, pipeline, shards, storage
-from infra.codecs import CODECS
 from infra.progress import publish
 from infra.security.access import Keyring, shards_of
 from infra.spool import Spool
@@ -77,11 +76,12 @@ def compress_shards(
         publish("compress", origin, len(placements), len(placements))
         return Stored(0, 0)
     batch = Spool(spool) if spool else None
+    others = {} if spool else _packed(store, dataset.name, placements)
     written = crossed = 0
 
     def encode(placement: Placement) -> tuple[Placement, bytes]:
         if batch is None:  # the store has the shard, packed by another codec
-            return placement, _recoded(store, dataset.name, placement, keyring)
+            return placement, _recoded(store, others, dataset.name, placement, keyring)
         ids, x, _, _ = batch.read(placement.shard.first_row, placement.shard.rows)
         plain = shards.encode(ids, x)
         if shards.digest(plain) != placement.shard.digest:
@@ -127,15 +127,24 @@ def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Place
             store.delete(key)
 
 
-def _recoded(store: storage.Store, dataset: str, placement: Placement, keyring: Keyring) -> bytes:
+def _packed(store: storage.Store, dataset: str, placements: list[Placement]) -> dict[str, str]:
+    """By a shard's digest: a key under which the store has it."""
+    wanted = {placement.shard.digest for placement in placements}
+    there = store.present([key for key in store.keys(keys.shards(dataset)) if keys.shard_of(key)[0] in wanted])
+    return {keys.shard_of(key)[0]: key for key in sorted(there, reverse=True)}
+
+
+def _recoded(
+    store: storage.Store, others: dict[str, str], dataset: str, placement: Placement, keyring: Keyring
+) -> bytes:
     digest = placement.shard.digest
-    named = {keys.shard(dataset, digest, c, sealed): c for sealed in (False, True) for c in CODECS.names()}
-    for key in sorted(store.present([*named])):
-        packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
-        return shards.unpack(packed, named[key], placement.shard.bytes, digest, key)
-    raise CorruptObject(
-        f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
-    )
+    if digest not in others:
+        raise CorruptObject(
+            f"{keys.shard(dataset, digest, '*')} is gone from the store; delete the dataset's index and run again"
+        )
+    key = others[digest]
+    packed = keyring.open(key, store.get(key)) if keys.is_encrypted(key) else store.get(key)
+    return shards.unpack(packed, keys.shard_of(key)[1], placement.shard.bytes, digest, key)
 
 
 compress_shards_task = task(name="compress", task_run_name="compress {source_name}", cache_policy=NO_CACHE)(

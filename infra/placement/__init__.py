@@ -69,6 +69,7 @@ class PlaceOrigin:
     rows: float
     bytes: float
     resident: bool
+    pack_seconds: float = 0.0  # of one thread there, for a shard that leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

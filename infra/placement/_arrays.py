@@ -55,6 +55,7 @@ class Arrays:
         origins = [origin for origin in problem.origins if origin.shards]
         self.origin_names = [origin.site for origin in origins]
         self.home: Ints = np.array([index.get(origin.site, -1) for origin in origins], np.int64)
+        self.pack: Floats = np.array([origin.pack_seconds for origin in origins], float) * (self.home >= 0)
         self.resident: Bools = np.array([origin.resident for origin in origins], bool)
         self.shards: Ints = np.array([origin.shards for origin in origins], np.int64)
         self.rows: Floats = np.array([origin.rows for origin in origins], float)
@@ -165,13 +166,14 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     opened = np.bincount(option, n, len(a.site)) > 0
     startup = by_site(a.site[opened], a.startup[opened])
     used: Bools = by_site(site, n) > 0
-    hosts = np.bincount(a.host, startup + work + a.busy * a.threads)
-    fixed = a.busy + a.dispatch
     leaves = moved & (home >= 0)
+    packing = by_site(home[leaves], (n * a.pack[origin])[leaves])
+    hosts = np.bincount(a.host, startup + work + packing + a.busy * a.threads)
+    fixed = a.busy + a.dispatch
     away = by_site(home[leaves], sent[leaves])
     parts = {
-        "compute": np.where(used, fixed + startup + work / a.threads, a.busy),
-        "cores": np.where(used, a.dispatch + hosts[a.host] / a.cores, 0.0),
+        "compute": np.where(used, fixed + startup + work / a.threads, a.busy) + packing / a.threads,
+        "cores": np.where(used, a.dispatch, 0.0) + np.where(used | (packing > 0), hosts[a.host] / a.cores, 0.0),
         "uplink": np.where(a.cloud, 0.0, (away + by_site(site, escalated * a.problem.record_bytes + answers)) / a.up),
         "downlink": by_site(site[moved], sent[moved]) / a.down,
     }

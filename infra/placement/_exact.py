@@ -66,22 +66,23 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
             add(-np.inf, 0.0, (y + m, 1.0), (e, -1.0))
     for i in range(sites):
         here, mine = pair[site == i], np.flatnonzero(a.site == i)
-        work = (here, seconds[here] / a.threads[i])
-        add(-np.inf, -a.busy[i], (t1, -1.0), (y + mine, a.startup[mine]), (u + i, a.dispatch[i]), work)
+        away = pair[moved & (home == i)]
+        work = (here, seconds[here] / a.threads[i]), (away, a.pack[origin[away]] / a.threads[i])
+        add(-np.inf, -a.busy[i], (t1, -1.0), (y + mine, a.startup[mine]), (u + i, a.dispatch[i]), *work)
         add(-np.inf, 0.0, (t1, -1.0), (here, (moved * sent / a.down[i])[here]))
         if np.isfinite(a.disk[i]):
             add(-np.inf, max(0.0, a.disk[i]), (here, (moved * sent)[here]))
         if not a.cloud[i]:
-            away = pair[moved & (home == i)]
             packed = (escalated * a.problem.record_bytes + answers)[here] / a.up[i]
             add(-np.inf, 0.0, (t1, -1.0), (here, packed), (away, sent[away] / a.up[i]))
         members = np.flatnonzero(a.host == a.host[i])
         if a.threads[members].sum() > a.cores[i]:
             shared, opened = np.isin(site, members), np.flatnonzero(np.isin(a.site, members))
+            gone = pair[moved & np.isin(home, members)]
             begun = float(a.busy[members] @ a.threads[members])
             add(
                 -np.inf, -begun, (t1, -a.cores[i]), (u + i, a.cores[i] * a.dispatch[i]),
-                (y + opened, a.startup[opened]), (pair[shared], seconds[shared]),
+                (y + opened, a.startup[opened]), (pair[shared], seconds[shared]), (gone, a.pack[origin[gone]]),
             )  # fmt: skip
     money = np.zeros(width)
     money[:n] = a.shard_money(origin, option)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
-WHOLE_SECONDS, WHOLE_GAP = 3.0, 1e-3  # of a search for which options are used; share of the value that it may leave open
+WHOLE_SECONDS, WHOLE_GAP = (
+    3.0,
+    1e-3,
+)  # of a search for which options are used; share of the value that it may leave open
 INFEASIBLE = 2  # as SciPy's `milp` says it
 TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing
 
@@ -172,17 +175,24 @@ def relax(
     equal.kind("pool", np.zeros(len(cols.class_rows)), (cols.class_of, given, in_class), (cols.take_class, taken, -1.0))
     under = _under(cols, share, start, horizon, again or 0.0, t1, t2, width)
     if whole:
-        options, sites = np.arange(len(a.site)), np.arange(len(a.names))
+        options, sites, home = np.arange(len(a.site)), np.arange(len(a.names)), a.home[cols.givers]
         under.kind("used", np.zeros(len(options)), (cols.option, column, share), (options, opened + options, -1.0))
-        under.kind("visited", np.zeros(len(options)), (options, opened + options, 1.0), (options, visited + a.site, -1.0))
+        under.kind(
+            "visited", np.zeros(len(options)), (options, opened + options, 1.0), (options, visited + a.site, -1.0)
+        )
         under.kind(
             "starts", -a.busy, (sites, t1, -1.0), (cols.site, column, cols.seconds / a.threads[cols.site]),
             (a.site, opened + options, a.startup), (sites, visited + sites, a.dispatch),
+            (home[home >= 0], given[home >= 0], (a.pack[cols.givers] / a.threads[home])[home >= 0]),
         )  # fmt: skip
-        if again is not None and a.judge >= 0 and cols.escalated.any():  # a cloud that the first part has not opened is cold
+        if (
+            again is not None and a.judge >= 0 and cols.escalated.any()
+        ):  # a cloud that the first part has not opened is cold
             cold = float(a.startup[a.judge])
             begin = np.array([-float(a.dispatch[a.first_cloud]) - cold])
-            under.kind("cold", begin, (0, t2, -1.0), (0, opened + a.judge, -cold), (0, column, cols.escalated * a.again))
+            under.kind(
+                "cold", begin, (0, t2, -1.0), (0, opened + a.judge, -cold), (0, column, cols.escalated * a.again)
+            )
     seconds, traffic, money = np.zeros((3, width))
     seconds[[t1, t2]] = 1.0
     traffic[:n], traffic[given] = cols.traffic()
@@ -218,7 +228,12 @@ def relax(
     factor = float(len(a.shards))
     (m_eq, b_eq), (m_ub, b_ub) = equal.matrix(), under.matrix()
     height = sp.diags(1 / np.concatenate([_height(kind, rows, unit[t1]) for kind, rows in under.kinds.items()]))
-    m_ub, b_ub, m_eq, b_eq = height @ m_ub @ sp.diags(unit), height @ b_ub, m_eq @ sp.diags(unit) / unit[0], b_eq / unit[0]
+    m_ub, b_ub, m_eq, b_eq = (
+        height @ m_ub @ sp.diags(unit),
+        height @ b_ub,
+        m_eq @ sp.diags(unit) / unit[0],
+        b_eq / unit[0],
+    )
     if whole:
         chosen = milp(
             cost * unit * factor, bounds=Bounds(low / unit, high / unit), integrality=np.arange(width) >= opened,
@@ -263,7 +278,12 @@ def _under(
     a, n, g = cols.a, cols.counts, len(cols.givers)
     under, sites, column = _Rows(width), np.arange(len(a.names)), np.arange(n)
     given, taken = n + np.arange(g), np.arange(len(cols.kept_origin), n)
-    under.kind("compute", -a.busy, (sites, t1, -1.0), (cols.site, column, cols.seconds / a.threads[cols.site] + start))
+    home = a.home[cols.givers]
+    from_site = home >= 0
+    packs = (home[from_site], given[from_site], (a.pack[cols.givers] / a.threads[home])[from_site])
+    under.kind(
+        "compute", -a.busy, (sites, t1, -1.0), (cols.site, column, cols.seconds / a.threads[cols.site] + start), packs
+    )
     hosts = np.arange(int(a.host.max(initial=-1)) + 1)
     first_of = np.unique(a.host, return_index=True)[1]
     cores = a.cores[first_of]
@@ -277,8 +297,9 @@ def _under(
         mine = shared[a.host[cols.site]]
         host = a.host[cols.site]
         load = (cols.seconds + share * a.startup[cols.option]) * stretch[host] / cores[host]
-        under.kind("cores", -begun / cores, (hosts, t1, -1.0), (host[mine], column[mine], load[mine]))
-    home = a.home[cols.givers]
+        apart = from_site & shared[a.host[home]]
+        packing = (a.host[home[apart]], given[apart], a.pack[cols.givers[apart]] / cores[a.host[home[apart]]])
+        under.kind("cores", -begun / cores, (hosts, t1, -1.0), (host[mine], column[mine], load[mine]), packing)
     leaves = (home >= 0) & ~a.cloud[home]
     sends = cols.sent > 0
     rate = a.up[cols.site]

@@ -164,15 +164,17 @@ def _estimate(a: Arrays, now: Placed, entry: Ints, size: Ints, target: Ints) -> 
     start = np.where(opened[target], 0.0, a.startup[target])
     fresh = np.where(costs.used[to], 0.0, a.dispatch[to])
     sent = n * a.bytes[origin]
+    leaves = (home != to).astype(float) - (home != frm)
+    packing = leaves * n * a.pack[origin]
     escalated = n * a.rows[origin] * (a.escalation[target] - a.escalation[source])
     busy_to = np.maximum.reduce([
-        parts["compute"][to] + start + fresh + work_to / a.threads[to],
+        parts["compute"][to] + start + fresh + (work_to + np.where(home == to, packing, 0.0)) / a.threads[to],
         parts["cores"][to] + (start + work_to - np.where(a.host[to] == a.host[frm], work_from, 0.0)) / a.cores[to],
         parts["downlink"][to] + np.where(to != home, sent, 0.0) / a.down[to],
         np.where(a.cloud[to], 0.0, parts["uplink"][to] + n * (a.rows[origin] * a.escalation[target] * p.record_bytes + a.result[origin]) / a.up[to]),
     ])  # fmt: skip
     busy_from = np.maximum.reduce([
-        parts["compute"][frm] - work_from / a.threads[frm] - np.where(emptied, a.startup[source], 0.0),
+        parts["compute"][frm] + (np.where(home == frm, packing, 0.0) - work_from) / a.threads[frm] - np.where(emptied, a.startup[source], 0.0),
         parts["cores"][frm] - (work_from - np.where(a.host[to] == a.host[frm], work_to, 0.0)) / a.cores[frm],
         parts["downlink"][frm] - np.where(frm != home, sent, 0.0) / a.down[frm],
         parts["uplink"][frm],
@@ -180,7 +182,6 @@ def _estimate(a: Arrays, now: Placed, entry: Ints, size: Ints, target: Ints) -> 
     same = to == frm
     busy_to = np.where(same, parts["compute"][to] + start + (work_to - work_from) / a.threads[to], busy_to)
     up = np.where((home >= 0) & ~a.cloud[home], a.up[home], np.inf)
-    leaves = (home != to).astype(float) - (home != frm)
     uplink = parts["uplink"][home] + leaves * sent / up
     latest = np.maximum.reduce(list(parts.values()))
     top = np.argsort(-latest, kind="stable")[:4]

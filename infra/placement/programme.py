@@ -30,7 +30,10 @@ CLASSES, CLASSES_LARGE = 6, 3
 CLOSE = 2e-3  # gap that is not worth another round
 TANGENTS = 6
 LOOKS = 60_000  # columns times relaxations of a search by intervals
-CHOSEN, WORTH_CHOOSING = 100, 5e-3  # options up to which, and gap from which on, it is chosen in whole numbers which are used
+CHOSEN, WORTH_CHOOSING = (
+    100,
+    5e-3,
+)  # options up to which, and gap from which on, it is chosen in whole numbers which are used
 NEARLY = 1.3  # times the best value, above which a rounded relaxation is not worth a local search
 NEAR = 2e-4  # the share by which seconds to try are longer than the least that they may be
 

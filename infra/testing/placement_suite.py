@@ -68,6 +68,7 @@ def problems(draw: st.DrawFn, *, shards: int = 4, priced: bool = False) -> Probl
             rows=draw(st.sampled_from([1.0, 100.0, 1000.0])),
             bytes=draw(st.sampled_from([1e3, 1e6])),
             resident=draw(st.booleans()),
+            pack_seconds=draw(st.sampled_from([0.0, 0.0, 0.05, 1.0])),
         )
         for name in draw(st.sampled_from([("a",), ("a", "b")]))
     ]

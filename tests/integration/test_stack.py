@@ -83,14 +83,15 @@ def test_the_keys_are_the_owners_alone(up_home):
         assert kept["secret_key"] not in " ".join(process.cmdline())
 
 
-def test_two_programs_do_not_share_a_home(fresh_home):
-    process = fresh_home.start("run", "--model", "quick", "--dataset", "many-shards")
+def test_two_programs_do_not_share_a_home(tmp_path, quick_catalog):
+    home = Home(tmp_path, {"CLOUDEDGE_CATALOG": str(quick_catalog)})
+    process = home.start("run", "--model", "quick", "--dataset", "many-shards")
     try:
         for line in process.stderr:
             if line.startswith("starting"):
                 break
-        wait_for("the servers", fresh_home.servers)
-        done = fresh_home.call("run", code=1)
+        wait_for("the servers", home.servers)
+        done = home.call("run", code=1)
         assert f"pid {process.pid}" in done.stderr
         assert "cloudedge up" in done.stderr
     finally:
