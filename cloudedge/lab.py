@@ -220,6 +220,8 @@ def _trial(wanted: Wanted, name: str, sites: dict[str, Emulated], store: Store) 
     for folder in ("results", "escalations", keys.shards(DATASET)):
         for key in store.keys(folder):
             store.delete(key)
+    if store.exists(keys.whereabouts(DATASET)):  # no way of doing it begins where the one before has ended
+        store.delete(keys.whereabouts(DATASET))
     before = {each: site.passed() for each, site in sites.items()}
     failures: list[str] = []
     begun = threading.Event()

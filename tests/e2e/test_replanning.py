@@ -126,3 +126,16 @@ def test_a_watched_run_ends_at_its_deadline_and_is_settled_later(up_home, quick_
     assert (settled["status"], settled["rows_out"], settled["open_reasons"]) == ("complete", 2000, {})
     plan = Plan.model_validate_json(up_store.get(keys.run(report["run_id"], "plan.json")))
     assert {keys.result(p.result) for p in plan.placements} > before & {keys.result(p.result) for p in plan.placements}
+
+
+def test_a_budget_is_shared_out_among_those_who_answered_in_the_end(
+    up_home, quick_run, up_store, quick_catalog, tmp_path
+):
+    born_at_one(tmp_path, "on-budget", [1, 2])
+    sites = ("--site", "edge-1", "--site", "edge-2", "--site", "cloud")
+    more = ("--bound", "0.03", "--escalate-at-most", "20")
+    report = end(begin(up_home, f"{tmp_path}:{quick_catalog}", "on-budget", *sites, *more))
+    assert (report["status"], report["rows_out"], report["missing_rows"]) == ("complete", 1000, 0)
+    assert sum(each["moved"] for each in report["replanned"]) > 0
+    assert (report["escalated_rows"], report["pending_rows"]) == (20, 0)
+    assert report["held_rows"] > 0
