@@ -88,7 +88,7 @@ def main() -> None:
     """Run the laboratory and record what it shows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", help="of the job; default: about a minute")
-    parser.add_argument("--model", help="of the catalog; default: digits")
+    parser.add_argument("--model", help="of the catalog; default: lab-digits")
     parser.add_argument("--home", type=Path, help="that has the model already; default: a new one")
     chosen = parser.parse_args()
     measured = commit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
 import re
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from infra.storage import Store
 
 DATASET, CLOUD = "synthetic-digits", "cloud"
-ROWS_A_MINUTE = 160_000  # of the default model on two cores: what takes the plan about a minute
+MODEL, FILTERS, EPOCHS = "lab-digits", [24, 48], 20  # the default model with an edge variant as heavy as real ones are
+ROWS_A_MINUTE = 160_000  # of that model on two cores: what takes the plan about a minute
 SHARD_ROWS = 2048
-EDGES_SHARE, CLOUD_SHARE = 0.1, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
+EDGES_SHARE, CLOUD_SHARE = 0.3, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
 MEGABIT = 1e6 / 8
 RECORD_BYTES = 28 * 28
 PLANNED = 0.9  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err
@@ -154,9 +156,12 @@ def world_of(wanted: Wanted) -> list[Spec]:
 
 
 def write_catalog(folder: Path, wanted: Wanted, specs: Sequence[Spec]) -> None:
-    """The entries of the emulated sites and of what is born there."""
-    for kind in ("sites", "datasets"):
+    """The entries of the emulated sites, of what is born there, and of the model."""
+    for kind in ("sites", "datasets", "models"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
+    model = yaml.safe_load((importlib.resources.files("data_catalog") / "models" / "digits.yaml").read_text())
+    model["variants"]["edge"]["settings"] |= {"filters": FILTERS, "epochs": EPOCHS}
+    (folder / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(model))
     for spec in specs:
         entry = {
             "description": "Emulated by cloudedge lab", "tier": "cloud" if spec.name == CLOUD else "edge", "threads": 1,

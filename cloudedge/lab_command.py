@@ -13,7 +13,7 @@ import click
 @click.option("--latency", default="40", show_default=True, help="Milliseconds there and back.")
 @click.option("--rows", type=click.IntRange(1), help="Of the job.  [default: what takes about --minutes]")
 @click.option("--minutes", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of the job.")
-@click.option("--model", default="digits", show_default=True, help="A model of the catalog for digits.")
+@click.option("--model", default="lab-digits", show_default=True, help="A model of the catalog for digits.")
 @click.option("--bound", default=0.005, show_default=True, type=click.FloatRange(0, 1), help="As for `run`.")
 @click.option(
     "--fewer", default=20.0, show_default=True, type=click.FloatRange(0),

@@ -9,6 +9,7 @@ A shard's result is written after its escalated rows, so whoever finds the resul
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ def run_block(
         account["wan_in"] += size
     ring = keyring or Keyring(block.store, block.site)
     waited = 0.0
+    # What is computed and not committed is lost with the process: one shard. Meanwhile the block beside it computes.
+    uncommitted = threading.Semaphore(1)
     escalated: list[Escalated] = []
     left: list[OrderedShard] = []
 
@@ -198,6 +201,7 @@ def run_block(
         if work is None or (oversight and gone(work.shard)):  # it may have waited long for its turn
             return None
         begun = time.time()
+        uncommitted.acquire()
         with predictors.borrow() as predict:
             waited += time.time() - begun
             logits = predict(work.x)
@@ -208,6 +212,12 @@ def run_block(
     def commit(work: _Work | None) -> None:
         if work is None:
             return
+        try:
+            keep(work)
+        finally:
+            uncommitted.release()
+
+    def keep(work: _Work) -> None:
         packed, data = _pack_unsure(block.escalation, work.ids, work.x, work.confidence)
         if packed and data:
             escalation = _escalated(block.escalation, work.shard, packed)
