@@ -169,6 +169,19 @@ def picked_rows(store: Store, plan: Plan, receipts: Sequence[Receipt]) -> dict[s
     return found
 
 
+def cut_off(store: Store, plan: Plan, sites: Sequence[Site]) -> list[str]:
+    """The names of sites with a mailbox that have shards left and never answered: what they did may wait behind a dead link."""
+    left = open_shards(store, plan)
+    said = set(store.keys(keys.run(plan.run_id, "answers")))
+    return [
+        site.name
+        for site in sites
+        if site.dispatch == "mailbox"
+        and site.name in left
+        and keys.run(plan.run_id, "answers", f"answer-{site.name}.json") not in said
+    ]
+
+
 def open_sends(store: Store, plan: Plan, receipts: Sequence[Receipt], number: int) -> list[str]:
     """The keys of orders to send the rows that were picked, of sites that were ordered to and have not."""
     chosen = [read_order(store, plan, site, SENDS) for site in sorted({p.site for p in plan.placements})]
