@@ -151,11 +151,14 @@ def crossed(store, run_id, site):
 
 
 def forget_results(store, run_id, site):
-    """As if the site had never answered; its shards and models stay."""
+    """As if the site had never answered, nor the cloud what it sent; its shards and models stay."""
     plan = Plan.model_validate_json(store.get(keys.run(run_id, "plan.json")))
     receipt = Receipt.model_validate_json(store.get(keys.receipt(run_id, site)))
     mine = {keys.result(placement.result) for placement in plan.placements if placement.site == site}
-    for key in (*mine, *(escalated.key for escalated in receipt.escalated)):
+    for escalated in receipt.escalated:
+        store.delete(escalated.key)
+        store.delete(keys.result(escalated.result))  # of a shard that escalated whole it is the shard's
+    for key in mine:
         store.delete(key)
     return mine
 
@@ -202,7 +205,7 @@ def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, 
     print(f"{machine.name}: {contents:,} bytes, {extra:+.3%}; on the wire {wire:,}, {extra_wire:+.3%}")
     assert abs(extra) < 0.01
     if machine.name == "far-posted":  # what the other posts has no name on the wire: signs of life cannot be left out
-        assert extra_wire < 0.01
+        assert extra_wire < 0.02  # the requests of one more start and one more letter, of a job this small
         sent = [each.line.split("?")[0] for each in machine.cable.seen(r"^PUT \S*/(results|escalations)/") if each.up]
         assert len(sent) == len({*sent}) == 2 * SHARDS
 
