@@ -32,7 +32,7 @@ from infra.storage import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TRIGGERS = int(os.environ.get("TRIGGERS", "7"))
+TRIGGERS = int(os.environ.get("TRIGGERS", "5"))
 SECONDS = 240.0
 TARGETS = {
     "mailbox_over_worker": Target(0.5, at_least=False),
