@@ -1,9 +1,9 @@
 # `make run` and `make test` are all a newcomer needs: both set up what they use.
 VENV ?= .venv
 BIN := $(VENV)/bin
-.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab bench-dispatch bench-chaos tflite up deploy down clean setup
 export CLOUDEDGE_HOME ?= $(CURDIR)/.cloudedge
 
+.PHONY: run test test-long lint bench bench-data bench-models bench-guarantee bench-plan bench-federation bench-fuzz bench-lab bench-dispatch bench-escalations bench-chaos tflite up deploy down clean setup
 run: setup                   ## the main job on real data; again: nothing is computed twice
 	@$(BIN)/cloudedge run
 
@@ -48,6 +48,9 @@ bench-dispatch: setup        ## seconds from handing over an order to its first 
 
 bench-chaos: setup           ## a hundred moments at which somebody dies: rows lost, repeated, computed twice
 	$(BIN)/python -m benchmarks.chaos
+
+bench-escalations: setup     ## what an escalation costs the edge while the cloud is down
+	$(BIN)/python -m benchmarks.escalations
 
 tflite: setup                ## an environment for tflite-runtime 2.14 in .venv-tflite (needs a Python 3.11)
 	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-tflite

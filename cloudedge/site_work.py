@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import StoreError
-from data_catalog.orders import Compressed, CompressOrder, Prepared, PrepareOrder, ProbeOrder
+from data_catalog.orders import Compressed, CompressOrder, DeliverOrder, Prepared, PrepareOrder, ProbeOrder
 from infra import agent, membership, settings
 from infra.backlog import BacklogStore
 from infra.premises import SiteStore
@@ -94,7 +94,10 @@ def letters(site: str, store: SiteStore, home: Path, work: Path) -> Mapping[Kind
     def answer(letter: Letter) -> None:
         infer_shards(letter.key, home, store.bucket)
 
-    return {"probe": probe, "prepare": prepare, "compress": compress, "answer": answer}
+    def deliver(letter: Letter) -> None:  # its answer goes when all that waits has gone
+        DeliverOrder.model_validate_json(store.get(letter.key))
+
+    return {"probe": probe, "prepare": prepare, "compress": compress, "answer": answer, "deliver": deliver}
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_catalog.nouns import Dataset, Name, Noun, Placement, Site, VariantCard
 
-Kind = Literal["probe", "prepare", "compress", "answer"]
+Kind = Literal["probe", "prepare", "compress", "answer", "deliver"]
 
 
 class Letter(Noun):
@@ -76,6 +76,10 @@ class Compressed(Noun):
 
     bytes: int
     wan_bytes: int
+
+
+class DeliverOrder(Noun):
+    """Send what waits on the site's disk; whoever has the answer, which says nothing, has all of that."""
 
 
 class Failure(Noun):

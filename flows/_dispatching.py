@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_catalog.nouns import Dataset, Placement, Profile, Receipt, Site, VariantCard
-from data_catalog.orders import Answered, CompressOrder, Kind, Prepared, PrepareOrder, ProbeOrder
+from data_catalog.nouns import Dataset, Noun, Placement, Profile, Receipt, Site, VariantCard
+from data_catalog.orders import Answered, CompressOrder, DeliverOrder, Kind, Prepared, PrepareOrder, ProbeOrder
 from flows.fulfil import fulfil
 from flows.probe import probe as probe_here
 from infra import keys
@@ -93,7 +93,10 @@ def answer(site: Site, order_key: str, run_id: str, bucket: str) -> Receipt:
     return receipt.model_copy(update={"wan_in": answered.wan_in, "wan_out": answered.wan_out, "spans": spans})
 
 
-def _ask(
-    site: Site, kind: Kind, order: PrepareOrder | ProbeOrder | CompressOrder | str, run_id: str, name: str, bucket: str
-) -> Answered:
+def deliver(site: Site, number: int, run_id: str, bucket: str) -> None:
+    """Wait until a site with a mailbox has sent what its link kept back; `number` is of the try."""
+    _ask(site, "deliver", DeliverOrder(), run_id, f"deliver-{site.name}-{number}", bucket)
+
+
+def _ask(site: Site, kind: Kind, order: Noun | str, run_id: str, name: str, bucket: str) -> Answered:
     return ask_site_task(site, kind, order, run_id, name, read_settings().site_seconds, bucket)

@@ -17,6 +17,7 @@ from infra.ledger import Index
 from infra.partition import sized
 from infra.pipeline import side_by_side
 from infra.progress import Stopwatch
+from infra.security import letters
 from infra.security.policy import authorise
 from infra.settings import Settings
 from infra.sites import read_profile
@@ -96,6 +97,9 @@ def prepare(entries: Entries, run_id: str, work: Path, bucket: str, watch: Stopw
 
     names = [source.name for source in batch.sources]
     ready = dict(zip(names, side_by_side(cut, names), strict=True))
+    for site in where:  # what a link kept back until now is in its place before the plan looks
+        if site.dispatch == "mailbox":
+            letters.take_in_late(open_store(bucket), site.name)
 
     dispatch: dict[str, float] = {}
     measured = 0

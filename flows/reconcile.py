@@ -51,8 +51,13 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
     def answer(order_key: str) -> Receipt:
         return dispatching.answer(settlement.site_of(order_key, left.sites), order_key, run_id, bucket)
 
+    def deliver(site: str) -> None:
+        """Have a site that was cut off send what it has done, before anything is asked of it again."""
+        dispatching.deliver(settlement.site_of(site, left.sites), left.tries, run_id, bucket)
+
     def do(orders: list[str]) -> list[Receipt]:
-        """Let the sites do these orders; all receipts then."""
+        """Let the sites do these orders, but those that are silent; all receipts then."""
+        orders = [key for key in orders if settlement.site_of(key, left.sites).name not in late]
         if orders:
             late.update(as_far_as(answer, orders, None, forgiving=True)[1])
         return settlement.receipts_of(store, plan)
@@ -60,6 +65,7 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
     coordinated = coordinating(settings, f"runs-of-{left.dataset.name}", run_id, fresh=False)
     with coordinated, workspace(settings.home) as work:
         keep_unsettled_task(left, bucket, is_open=True)
+        late.update(as_far_as(deliver, settlement.cut_off(store, plan, left.sites), None, forgiving=True)[1])
         for site in left.sites:
             letters.take_in_late(store, site.name)
         receipts = do(order_rest_task(plan, left.tries, bucket))

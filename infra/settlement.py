@@ -169,6 +169,18 @@ def picked_rows(store: Store, plan: Plan, receipts: Sequence[Receipt]) -> dict[s
     return found
 
 
+def cut_off(store: Store, plan: Plan, sites: Sequence[Site]) -> list[str]:
+    """Names of sites with a mailbox that have shards left and an order without an answer: it may wait behind a dead link."""
+    left = {order.site for order in open_orders(store, plan)}
+    said = set(store.keys(keys.run(plan.run_id, "answers")))
+    silent = {
+        site
+        for site, mine in orders_of(store, plan).items()
+        if any(keys.run(plan.run_id, "answers", f"answer-{order.order_id}.json") not in said for order in mine)
+    }
+    return [site.name for site in sites if site.dispatch == "mailbox" and site.name in left & silent]
+
+
 def open_sends(store: Store, plan: Plan, receipts: Sequence[Receipt], number: int) -> list[str]:
     """The keys of orders to send the rows that were picked, of sites that were ordered to and have not."""
     chosen = [read_order(store, plan, site, SENDS) for site in sorted({p.site for p in plan.placements})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 BIN = Path(sys.executable).parent
@@ -113,6 +116,13 @@ def wait_for(what: str, condition: Any, seconds: float = 120.0) -> Any:
             return answer
         time.sleep(0.02)
     raise AssertionError(f"{what} did not happen in {seconds} s")
+
+
+def predictions(store: Any, report: dict[str, Any]) -> pa.Table:
+    """All of a run, sorted by record."""
+    return pa.concat_tables([pq.read_table(io.BytesIO(store.get(key))) for key in report["predictions"]]).sort_by(
+        "record_id"
+    )
 
 
 @contextmanager

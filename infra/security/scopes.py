@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_catalog.errors import CorruptObject, ObjectMissing
 from data_catalog.nouns import WorkOrder
-from data_catalog.orders import CompressOrder, PrepareOrder, ProbeOrder
+from data_catalog.orders import CompressOrder, DeliverOrder, PrepareOrder, ProbeOrder
 from infra import keys, ledger
 from infra.model_registry import DELTAS, GOLDEN
 from infra.security import access, pairs, sealing
@@ -104,11 +104,17 @@ def _answer(store: Store, site: str, body: Any) -> Scope:
     return scope
 
 
+def _deliver(store: Store, site: str, body: Any) -> Scope:
+    DeliverOrder.model_validate(body)
+    return Scope()  # what waits goes by the access of the orders that it was done for
+
+
 SCOPES: dict[str, Callable[[Store, str, Any], Scope]] = {
     "probe": _probe,
     "prepare": _prepare,
     "compress": _compress,
     "answer": _answer,
+    "deliver": _deliver,
 }  # by kind of order
 
 

@@ -6,24 +6,17 @@ import io
 import json
 from contextlib import contextmanager
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from data_catalog.nouns import Plan
 from infra import keys
+from tests.homes import predictions
 
 pytestmark = pytest.mark.e2e
 
 PARTIAL = 3
 BOUND = ("--model", "quick", "--bound", "0.03")  # another threshold than any other test's, so the cloud is asked anew
-
-
-def predictions(store, report) -> pa.Table:
-    """All of a run, sorted by record."""
-    return pa.concat_tables([pq.read_table(io.BytesIO(store.get(key))) for key in report["predictions"]]).sort_by(
-        "record_id"
-    )
 
 
 @contextmanager

@@ -1,0 +1,239 @@
+"""A site whose link is cut for the whole of a run does all of its work; settled later, once, for no bytes worth a word."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from data_catalog.nouns import Plan, Receipt
+from data_catalog.orders import Answered
+from infra import keys
+from tests.homes import MANY_SHARDS, Home, environment, predictions, small_disk, wait_for
+from tests.proxy import Fault, Link, link
+
+pytestmark = pytest.mark.e2e
+
+PARTIAL = 3
+ROWS, SHARDS = 2500, 25
+BORN = MANY_SHARDS.replace("shard_rows: 40", "shard_rows: 100")
+SITE = "tier: edge\nthreads: 1\ndispatch: mailbox\n"
+
+
+class Cut:
+    """Cuts a link before a site's first result: from its first write after it looked up its order's results."""
+
+    def __init__(self, cable: Link) -> None:
+        self._cable = cable
+        self._armed, self.down = threading.Event(), threading.Event()
+        cable.fault = self
+
+    def arm(self) -> None:
+        self._cable.forget()
+        self._armed.set()
+
+    def mend(self) -> None:
+        self._armed.clear()
+        self.down.clear()
+
+    def __call__(self, line: str) -> Fault | None:
+        if self._armed.is_set() and not line.startswith(("GET", "HEAD")):
+            # who has credentials names the object; who joined asked for each result, and posts without a name
+            looked_up = len(self._cable.seen(r"^GET \S*/results/")) >= SHARDS
+            if re.match(r"PUT \S*/(results|escalations)/", line) or (line.startswith("POST") and looked_up):
+                self.down.set()
+        return Fault(cut_up=0) if self.down.is_set() else None
+
+
+@dataclass
+class Machine:
+    """A site's machine: its home, its link, and the coordinator's side of the job."""
+
+    name: str
+    home: Path
+    cable: Link
+    cut: Cut
+    coordinator: Home
+    set_there: dict[str, str]  # what the coordinator needs beside its own
+    variables: dict[str, str]  # what the machine has beside its home
+
+    @contextmanager
+    def at_work(self):
+        with (self.home / "site.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cloudedge", "site", "work", self.name], cwd="/", stderr=log,
+                env=environment(self.home, **self.variables),
+            )  # fmt: skip
+        try:
+            yield process
+            assert process.poll() is None, (self.home / "site.log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(self, catalog, *more, code=0):
+        given = ("--dataset", self.name, "--model", "quick", "--catalog", str(catalog), *more)
+        return json.loads(self.coordinator.call("run", "--json", *given, code=code, **self.set_there).stdout)
+
+    def reconcile(self, run_id):
+        done = self.coordinator.call("reconcile", "--json", run_id, **self.set_there)
+        return json.loads(done.stdout)[0]
+
+    @property
+    def spool(self) -> Path:
+        return self.home / "sites" / self.name / "backlog"
+
+    def waiting(self) -> list[str]:
+        """Keys of the objects that wait on its disk."""
+        files = sorted(self.spool.glob("[0-9]*"))
+        return [json.loads(path.read_bytes().partition(b"\n")[0])["key"] for path in files]
+
+    def wire(self) -> int:
+        """Bytes that passed its link, headers included, without polls and signs of life, which count time."""
+        ours = [each for each in self.cable.requests if not re.search(r"/(mailbox|presence)\.json", each.line)]
+        return sum(each.up + each.down for each in ours)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("offline")
+    for kind in ("sites", "datasets"):
+        (folder / kind).mkdir()
+    (folder / "sites" / "far-posted.yaml").write_text(SITE)
+    for name in ("far-posted", "far-joined"):
+        (folder / "datasets" / f"{name}.yaml").write_text(BORN.replace("site: edge-1", f"site: {name}"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(up_variables):
+    from infra.storage import open_store
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in up_variables.items():
+            patch.setenv(name, value)
+        open_store.cache_clear()
+        yield open_store()
+    open_store.cache_clear()
+
+
+@pytest.fixture(scope="module", params=["posted", "joined"])
+def machine(request, up_home, up_variables, quick_run, tmp_path_factory):
+    """A machine with credentials, and one that joined."""
+    name, home = f"far-{request.param}", tmp_path_factory.mktemp(request.param)
+    with link(up_variables["AWS_ENDPOINT_URL"]) as cable:
+        there = up_variables | {"AWS_ENDPOINT_URL": cable.url, "CLOUDEDGE_HOME": str(home)}
+        made = Machine(name, home, cable, Cut(cable), up_home, {}, there)
+        if request.param == "joined":
+            made.set_there, made.variables = {"CLOUDEDGE_PUBLIC_ENDPOINT": cable.url}, {}
+            token = up_home.call("site", "invite", name, **made.set_there).stdout.strip()
+            joining = subprocess.Popen(
+                [sys.executable, "-m", "cloudedge", "site", "join", token, "--no-start"], cwd="/", env=environment(home)
+            )  # fmt: skip
+            wait_for("the registration", lambda: "joined" in up_home.call("site", "list", **made.set_there).stdout)
+            assert joining.wait(120) == 0
+        yield made
+        if request.param == "joined":
+            up_home.call("site", "remove", name)
+
+
+def crossed(store, run_id, site):
+    """Bytes of contents that crossed the site's link, for all letters of a run."""
+    said = [Answered.model_validate_json(store.get(key)) for key in store.keys(keys.run(run_id, "answers"))]
+    return sum(each.wan_in + each.wan_out for each in said if each.site == site)
+
+
+def forget_results(store, run_id, site):
+    """As if the site had never answered, nor the cloud what it sent; its shards and models stay."""
+    plan = Plan.model_validate_json(store.get(keys.run(run_id, "plan.json")))
+    receipt = Receipt.model_validate_json(store.get(keys.receipt(run_id, site)))
+    mine = {keys.result(placement.result) for placement in plan.placements if placement.site == site}
+    for escalated in receipt.escalated:
+        store.delete(escalated.key)
+        store.delete(keys.result(escalated.result))  # of a shard that escalated whole it is the shard's
+    for key in mine:
+        store.delete(key)
+    return mine
+
+
+@pytest.fixture(scope="module")
+def undisturbed(machine, catalog, store):
+    """The report of a run with a link that holds, and the bytes that passed it."""
+    with machine.at_work():
+        first = machine.run(catalog)  # measures, fetches the model, cuts the shards
+        forget_results(store, first["run_id"], machine.name)
+        machine.cable.forget()
+        report = machine.run(catalog)
+    assert (report["status"], report["rows_out"]) == ("complete", 2 * ROWS)
+    return report, machine.wire()
+
+
+def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, undisturbed):
+    before, wire = undisturbed
+    rows, contents = predictions(store, before), crossed(store, before["run_id"], machine.name)
+    results = forget_results(store, before["run_id"], machine.name)
+    machine.cut.arm()
+    with machine.at_work():
+        partial = machine.run(catalog, "--deadline", "20s", code=PARTIAL)
+        assert machine.cut.down.is_set()
+        assert (partial["status"], partial["missing_rows"]) == ("partial", ROWS)
+        assert partial["open_reasons"][machine.name] == "no answer by the deadline"
+        assert partial["missing_key"]
+        assert not store.present(sorted(results))
+        answer = keys.run(partial["run_id"], "answers", f"answer-{machine.name}.json")
+        wait_for("the end of its work", lambda: answer in machine.waiting())
+        waits = machine.waiting()
+        assert results < {*waits}
+        assert waits.index(keys.receipt(partial["run_id"], machine.name)) < waits.index(answer)
+        assert sum(key.startswith("escalations/") for key in waits) == SHARDS
+    with machine.at_work():  # another process than the one that did it
+        machine.cut.mend()
+        settled = machine.reconcile(partial["run_id"])
+        assert machine.waiting() == []
+    assert (settled["status"], settled["rows_out"]) == ("complete", 2 * ROWS)
+    assert (settled["missing_rows"], settled["duplicate_rows"], settled["pending_rows"]) == (0, 0, 0)
+    assert predictions(store, settled).equals(rows)
+    extra = crossed(store, partial["run_id"], machine.name) / contents - 1
+    extra_wire = machine.wire() / wire - 1
+    print(f"{machine.name}: {contents:,} bytes, {extra:+.3%}; on the wire {wire:,}, {extra_wire:+.3%}")
+    assert abs(extra) < 0.01
+    if machine.name == "far-posted":  # what the other posts has no name on the wire: signs of life cannot be left out
+        assert extra_wire < 0.02  # the requests of one more start and one more letter, of a job this small
+        sent = [each.line.split("?")[0] for each in machine.cable.seen(r"^PUT \S*/(results|escalations)/") if each.up]
+        assert len(sent) == len({*sent}) == 2 * SHARDS
+
+
+def test_a_disk_that_is_too_small_for_what_waits(machine, catalog, store, undisturbed):
+    """The site stops there; what waits is delivered, and the rest is answered when the link is back."""
+    if machine.name == "far-joined":
+        pytest.skip("the spool is the same")
+    before, _ = undisturbed
+    results = forget_results(store, before["run_id"], machine.name)
+    if machine.spool.exists():
+        machine.spool.rmdir()
+    machine.cut.arm()
+    with small_disk(machine.spool, "128k"), machine.at_work():
+        partial = machine.run(catalog, "--deadline", "20s", code=PARTIAL)
+        log = machine.home / "site.log"
+        wait_for("the end of the disk", lambda: "free some space" in log.read_text() or keys_of_failures(machine))
+        kept = results.intersection(machine.waiting())
+        assert 0 < len(kept) < SHARDS
+        machine.cut.mend()
+        settled = machine.reconcile(partial["run_id"])
+    assert (settled["status"], settled["rows_out"]) == ("complete", 2 * ROWS)
+    assert (settled["missing_rows"], settled["duplicate_rows"]) == (0, 0)
+    assert predictions(store, settled).equals(predictions(store, before))
+    sent = [each.line.split("?")[0] for each in machine.cable.seen(r"^PUT \S*/results/") if each.up]
+    assert len(sent) == len({*sent}) == SHARDS
+
+
+def keys_of_failures(machine):
+    """The answer, that the order failed, if there was room for it."""
+    return [key for key in machine.waiting() if "/answers/" in key]
