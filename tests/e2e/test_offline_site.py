@@ -137,7 +137,7 @@ def machine(request, up_home, up_variables, quick_run, tmp_path_factory):
             joining = subprocess.Popen(
                 [sys.executable, "-m", "cloudedge", "site", "join", token, "--no-start"], cwd="/", env=environment(home)
             )  # fmt: skip
-            wait_for("the registration", lambda: "joined" in up_home.call("site", "list", **made.set_there).stdout)
+            wait_for("the registration", lambda: "is admitted" in up_home.call("site", "list", **made.set_there).stdout)
             assert joining.wait(120) == 0
         yield made
         if request.param == "joined":
