@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from infra.storage import Store
 
 DATASET, CLOUD = "synthetic-digits", "cloud"
-MODEL, FILTERS, EPOCHS = "lab-digits", [24, 48], 20  # the default model with an edge variant as heavy as real ones are
-ROWS_A_MINUTE = 160_000  # of that model on two cores: what takes the plan about a minute
+MODEL, FILTERS, EPOCHS = "lab-digits", [40, 80], 20  # the default model with an edge variant as heavy as real ones are
+ROWS_A_MINUTE = 180_000  # of that model on two cores: what takes the plan about a minute
 SHARD_ROWS = 2048
-EDGES_SHARE, CLOUD_SHARE = 0.3, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
+EDGES_SHARE, CLOUD_SHARE = 0.25, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
 MEGABIT = 1e6 / 8
 RECORD_BYTES = 28 * 28
-PLANNED = 0.9  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err
+PLANNED = 0.98  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err
 WORK = ("compress", "infer", "escalate")  # stages from plan to last answer
 RULES = {
     "cloud-only": "cloud-only", "edge-only": "edge-only", "equal split": "equal-split", "cloudedge": "programme",

@@ -25,7 +25,7 @@ Done = TypeVar("Done")
 
 LATE = "no answer by the deadline"
 _END = object()
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.5  # a slow machine has better things to do than to look often
 
 
 @dataclass(slots=True)

@@ -22,6 +22,8 @@ from infra.progress import publish
 from infra.security.access import Keyring, shards_of
 from infra.spool import Spool
 
+UPLOADS = 2  # at a time: while one waits for the store's answer, the other fills the link
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -94,21 +96,29 @@ def compress_shards(
         packed = shards.pack(work[1], work[0].codec)
         return work[0], keyring.seal(work[0].key, packed, shard_set, readers) if restricted else packed
 
-    def put(packed: Future[tuple[Placement, bytes]]) -> None:
-        nonlocal written, crossed
+    def send(packed: Future[tuple[Placement, bytes]]) -> tuple[tuple[Placement, bytes], Future[None]]:
         work = packed.result()
-        store.put(work[0].key, work[1])
+        return work, uploads.submit(store.put, work[0].key, work[1])
+
+    def sent(under_way: tuple[tuple[Placement, bytes], Future[None]]) -> None:
+        nonlocal written, crossed
+        work, done = under_way
+        done.result()
         written += len(work[1])
         crossed += 0 if on_premises and work[0].site == origin else len(work[1])
         stored.append(time.time())
         publish("compress", origin, len(there) + len(stored), len(placements))
 
     stored: list[float] = []
-    with ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool:
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool,
+        ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as uploads,
+    ):
         stages: list[tuple[str, Callable[[Any], Any]]] = [
             ("encode", encode),
             ("compress", lambda work: pool.submit(compress, work)),
-            ("put", put),
+            ("upload", send),
+            ("stored", sent),
         ]
         pipeline.run_stages(missing, stages, depth=max(2, threads))
     if spool:

@@ -62,8 +62,8 @@ def make(number: int, up: float, down: float, latency: float) -> Place:
     _ip("-n", name, "addr", "add", f"{net}.2/30", "dev", there)
     _ip("-n", name, "link", "set", there, "up")
     _ip("-n", name, "link", "set", "lo", "up")
-    held_up = _shape(["tc"], here, down, latency / 2) and _shape(["tc", "-n", name], there, up, latency / 2)
-    return Place(name, here, f"{net}.1", held_up)
+    both = (_shape(["tc"], here, down, latency / 2), _shape(["tc", "-n", name], there, up, latency / 2))
+    return Place(name, here, f"{net}.1", all(both))
 
 
 def _shape(tc: list[str], device: str, rate: float, delay: float) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from infra.workspace import lives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "cloudedge-"
@@ -54,6 +54,23 @@ def limit(group: Path, share: float | None) -> None:
     (group / "cpu.cfs_period_us").write_text(str(period))
     if share:
         (group / "cpu.cfs_quota_us").write_text(str(max(LEAST_QUOTA, int(period * share))))
+
+
+def cores(shares: Mapping[str, float]) -> dict[str, int]:
+    """A core for each site, so that what they all take of one is about as much as of another; largest shares first."""
+    taken = dict.fromkeys(sorted(os.sched_getaffinity(0)), 0.0)
+    found = {}
+    for name in sorted(shares, key=lambda name: -shares[name]):
+        found[name] = min(taken, key=lambda core: taken[core])
+        taken[found[name]] += shares[name]
+    return found
+
+
+def pin(pid: int, core: int | None) -> None:
+    """Keep all threads of a process on one core; None: on any. No error if it has ended."""
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), os.sched_getaffinity(0) if core is None else {core})
 
 
 def remove_group(group: Path) -> None:

@@ -60,6 +60,7 @@ class Emulated:
         self.process: subprocess.Popen[bytes] | None = None
         self.link: subprocess.Popen[bytes] | None = None
         self.share: float | None = None  # None: as fast as the machine
+        self.core: int | None = None  # for all its threads
         self.program = [sys.executable, "-m", "cloudedge"]
         self._variables = dict(variables)
         home.mkdir(parents=True, exist_ok=True)
@@ -75,6 +76,7 @@ class Emulated:
             command = ["sh", "-c", into, str(self.group), *command]
         with (self.home / "site.log").open("ab") as log:
             self.process = self._parent.submit(_child, command, self._variables, stderr=log).result()
+        self._pin()
 
     def kill(self) -> None:
         """End the process at once, as `kill -9` does."""
@@ -87,6 +89,12 @@ class Emulated:
         self.share = share
         if self.group:
             speeds.limit(self.group, share)
+            self._pin()
+
+    def _pin(self) -> None:
+        """Keep a site with a quota on its core: of what its threads on two cores get, the kernel lets much expire."""
+        if self.process and self.core is not None:
+            speeds.pin(self.process.pid, None if self.share is None else self.core)
 
     def cut(self, *, off: bool) -> None:
         """Cut the link, or mend it: while it is cut nothing passes, and nobody is told."""
@@ -154,12 +162,14 @@ def emulated(
         namespaces.sweep()
     sites: dict[str, Emulated] = {}
     in_links = not why_not
+    cores = speeds.cores({spec.name: spec.share for spec in specs})
     with ExitStack() as stack:
         parent = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="parent"))
         for number, spec in enumerate(specs):
             own = {"CLOUDEDGE_HOME": str(home / spec.name), "CLOUDEDGE_HOST": spec.name, "AWS_ENDPOINT_URL": store_url}
             site = sites[spec.name] = Emulated(spec, home / spec.name, {**variables, **own}, parent)
             if root:
+                site.core = cores[spec.name]
                 site.group = speeds.make_group(root, spec.name)
                 stack.callback(speeds.remove_group, site.group)
             else:

@@ -61,6 +61,14 @@ def test_the_links_and_cores_of_both_ends_count():
     assert choose_codec(TRIALS, (many, at_rate), (many, at_rate)) == "small", "four cores compress four shards at once"
 
 
+def test_who_answers_meanwhile_packs_with_what_takes_little_of_its_time():
+    apart = (Site(name="a", tier="edge", dispatch="mailbox"), profile(3e6, 3e6))
+    here = (Site(name="a", tier="edge"), profile(3e6, 3e6))
+    heavy = [*TRIALS, TRIALS[1].model_copy(update={"codec": "heavy", "ratio": 2.2, "compress_bytes_per_second": 6.7e6})]
+    assert choose_codec(heavy, here, here) == "heavy"
+    assert choose_codec(heavy, apart, here) == "fast"
+
+
 def test_a_shard_is_not_packed_again_for_little():
     here = (Site(name="a", tier="edge"), profile(1e8, 1e8))
     similar = [*TRIALS, TRIALS[1].model_copy(update={"codec": "similar", "ratio": 1.9})]
