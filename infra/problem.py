@@ -170,12 +170,17 @@ def problem_of(
         trials: of codecs, by source.
     """
     codecs = {p.shard.source: p.codec for p in plan.placements}
+    at_home = {site.name for site in sites if site.shards_on_premises and site.dispatch == "mailbox"}
+    kept = {p.shard.origin: float(p.shard.bytes) for p in plan.placements if p.shard.origin in at_home}
     return Problem(
         sites=tuple(
             place_site(site, profile, [(card := plan.cards[site.name], plan.cascades.get(card.digest, plan.cascade))])
             for site, profile in zip(sites, profiles, strict=True)
         ),
-        origins=place_origins(dataset, [p.shard for p in plan.placements], codecs, trials),
+        origins=tuple(
+            dataclasses.replace(origin, kept_bytes=kept.get(origin.site, 0.0))
+            for origin in place_origins(dataset, [p.shard for p in plan.placements], codecs, trials)
+        ),
         record_bytes=record_bytes([p.shard for p in plan.placements], next(iter(trials.values())), ESCALATION_CODEC),
         objective=plan.objective,
         caps=dict(plan.caps),

@@ -244,12 +244,16 @@ def duplicates(
     if not idle or slow is None:
         return []
     origins = {origin.site: origin for origin in problem.origins}
+    up = {standing.site.name: standing.site.up for standing in standings}
 
     def seconds(other: Standing) -> float:
         site, variant = other.site, other.site.variants[0].name
         work = sum(n * shard_seconds(site, origins[o], variant, other.factor) for (o, _), n in slow.begun.items())
         sent = sum(n * origins[o].bytes for (o, _), n in slow.begun.items() if o != site.name)
-        return site.dispatch_seconds + _startup(other) + max(work, sent / site.down)
+        brought = sum(
+            n * origins[o].kept_bytes / up[o] for (o, _), n in slow.begun.items() if o in up and o != site.name
+        )
+        return site.dispatch_seconds + _startup(other) + brought + max(work, sent / site.down)
 
     best = min(idle, key=seconds)
     if seconds(best) >= (1 - margin) * remaining.get(slow.site.name, 0.0):

@@ -70,6 +70,9 @@ class PlaceOrigin:
     bytes: float
     resident: bool
     pack_seconds: float = 0.0  # of one thread there, for a shard that leaves
+    kept_bytes: float = (
+        0.0  # of a shard that was to stay and is sent all the same, as it lies there; 0: it is in the store
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

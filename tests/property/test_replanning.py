@@ -173,6 +173,9 @@ def test_a_copy_is_made_only_where_it_comes_sooner(run, left):
         assert not other.loose
         assert other.site.dispatch_seconds < left
     assert len(found) <= 1
+    heavy = tuple(dataclasses.replace(origin, kept_bytes=1e15) for origin in problem.origins)
+    far = duplicates(dataclasses.replace(problem, origins=heavy), standings, {"s1": left})
+    assert all(origin == to for _, origin, _, to, _, _ in far), "it would have to be sent first"
 
 
 @pytest.mark.parametrize("seed", range(3))
