@@ -172,6 +172,7 @@ def world(folder: Path) -> Iterator[World]:
         report = _complete(place, place.coordinator())
         place.seconds = time.monotonic() - begun
         place.undisturbed = rows_of(place.store, report)
+        assert len(notes.read_text().splitlines()) > 100, "what is computed is not noted"
         assert not recomputed(notes), "even the undisturbed run computed a shard twice"
         yield place
 
