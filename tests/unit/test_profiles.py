@@ -236,7 +236,7 @@ def test_tables_and_picture_show_means_spreads_and_age():
     assert row["measured"] == "2 h ago"
     (fast,) = profile_chart.speed_rows([known], 2.0)
     assert fast["rows/s"] == "750 ± 250"
-    assert fast["measurements"] == "2"
+    assert fast["measurements"] == "3"
     picture = profile_chart.picture([known, profile("edge-2")])
     assert ElementTree.fromstring(picture).tag.endswith("svg")
     assert "12.0 ± 4.0" in picture
