@@ -61,7 +61,7 @@ def measure(outcomes: list[disasters.Outcome], undisturbed: float) -> tuple[dict
 def main() -> None:
     """Play the moments, and record what came of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--moments", type=int, default=110, help="of which some come when the run has just ended")
+    parser.add_argument("--moments", type=int, default=160, help="of which some come when the run has just ended")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     measured = commit()
