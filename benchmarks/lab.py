@@ -31,9 +31,8 @@ TARGETS = {
     "prediction_error": Target(0.2, at_least=False),
 }
 SHORT = (
-    "What limits ours: to send twenty times fewer bytes than the raw rows have, about six in ten rows of the slowest edge may"
-    " leave it, so it can be 1.7 times as fast as an equal split at best; and each shard that leaves takes a second of that edge's"
-    " thirtieth of a core for reading, packing and sending, a fifth of what answering it takes, of which the plan knows packing alone."
+    "What limits ours: few rows of the slowest edge may leave it, or more bytes would go than may; and each shard that leaves takes"
+    " time of that edge for reading, packing and sending, of which the plan knows packing alone."
 )
 PICTURE = ROOT / "docs" / "lab.svg"
 OURS = ("CLOUDEDGE_", "AWS_", "PREFECT_")

@@ -99,6 +99,19 @@ def up_variables(up_home) -> dict[str, str]:
     return servers.variables(state, none) | {"CLOUDEDGE_HOME": str(up_home.path)}
 
 
+@pytest.fixture(scope="module")
+def module_store(up_variables):
+    """As `up_store`, for what the tests of one file share."""
+    from infra.storage import open_store
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in up_variables.items():
+            patch.setenv(name, value)
+        open_store.cache_clear()
+        yield open_store()
+    open_store.cache_clear()
+
+
 @pytest.fixture
 def up_store(up_variables, monkeypatch):
     """The store of that home, and its variables set in this process."""

@@ -112,18 +112,6 @@ def catalog(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def store(up_variables):
-    from infra.storage import open_store
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in up_variables.items():
-            patch.setenv(name, value)
-        open_store.cache_clear()
-        yield open_store()
-    open_store.cache_clear()
-
-
 @pytest.fixture(scope="module", params=["posted", "joined"])
 def machine(request, up_home, up_variables, quick_run, tmp_path_factory):
     """A machine with credentials, and one that joined."""
@@ -164,21 +152,21 @@ def forget_results(store, run_id, site):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(machine, catalog, store):
+def undisturbed(machine, catalog, module_store):
     """The report of a run with a link that holds, and the bytes that passed it."""
     with machine.at_work():
         first = machine.run(catalog)  # measures, fetches the model, cuts the shards
-        forget_results(store, first["run_id"], machine.name)
+        forget_results(module_store, first["run_id"], machine.name)
         machine.cable.forget()
         report = machine.run(catalog)
     assert (report["status"], report["rows_out"]) == ("complete", 2 * ROWS)
     return report, machine.wire()
 
 
-def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, undisturbed):
+def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, module_store, undisturbed):
     before, wire = undisturbed
-    rows, contents = predictions(store, before), crossed(store, before["run_id"], machine.name)
-    results = forget_results(store, before["run_id"], machine.name)
+    rows, contents = predictions(module_store, before), crossed(module_store, before["run_id"], machine.name)
+    results = forget_results(module_store, before["run_id"], machine.name)
     machine.cut.arm()
     with machine.at_work():
         partial = machine.run(catalog, "--deadline", "20s", code=PARTIAL)
@@ -186,7 +174,7 @@ def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, 
         assert (partial["status"], partial["missing_rows"]) == ("partial", ROWS)
         assert partial["open_reasons"][machine.name] == "no answer by the deadline"
         assert partial["missing_key"]
-        assert not store.present(sorted(results))
+        assert not module_store.present(sorted(results))
         answer = keys.run(partial["run_id"], "answers", f"answer-{machine.name}.json")
         wait_for("the end of its work", lambda: answer in machine.waiting())
         waits = machine.waiting()
@@ -199,8 +187,8 @@ def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, 
         assert machine.waiting() == []
     assert (settled["status"], settled["rows_out"]) == ("complete", 2 * ROWS)
     assert (settled["missing_rows"], settled["duplicate_rows"], settled["pending_rows"]) == (0, 0, 0)
-    assert predictions(store, settled).equals(rows)
-    extra = crossed(store, partial["run_id"], machine.name) / contents - 1
+    assert predictions(module_store, settled).equals(rows)
+    extra = crossed(module_store, partial["run_id"], machine.name) / contents - 1
     extra_wire = machine.wire() / wire - 1
     print(f"{machine.name}: {contents:,} bytes, {extra:+.3%}; on the wire {wire:,}, {extra_wire:+.3%}")
     assert abs(extra) < 0.01
@@ -210,12 +198,12 @@ def test_a_site_that_is_offline_for_the_whole_of_a_run(machine, catalog, store, 
         assert len(sent) == len({*sent}) == 2 * SHARDS
 
 
-def test_a_disk_that_is_too_small_for_what_waits(machine, catalog, store, undisturbed):
+def test_a_disk_that_is_too_small_for_what_waits(machine, catalog, module_store, undisturbed):
     """The site stops there; what waits is delivered, and the rest is answered when the link is back."""
     if machine.name == "far-joined":
         pytest.skip("the spool is the same")
     before, _ = undisturbed
-    results = forget_results(store, before["run_id"], machine.name)
+    results = forget_results(module_store, before["run_id"], machine.name)
     if machine.spool.exists():
         machine.spool.rmdir()
     machine.cut.arm()
@@ -229,7 +217,7 @@ def test_a_disk_that_is_too_small_for_what_waits(machine, catalog, store, undist
         settled = machine.reconcile(partial["run_id"])
     assert (settled["status"], settled["rows_out"]) == ("complete", 2 * ROWS)
     assert (settled["missing_rows"], settled["duplicate_rows"]) == (0, 0)
-    assert predictions(store, settled).equals(predictions(store, before))
+    assert predictions(module_store, settled).equals(predictions(module_store, before))
     sent = [each.line.split("?")[0] for each in machine.cable.seen(r"^PUT \S*/results/") if each.up]
     assert len(sent) == len({*sent}) == SHARDS
 

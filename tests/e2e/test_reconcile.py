@@ -48,18 +48,6 @@ def whole(waiting, up_home):
     return up_home.run(*BOUND)
 
 
-@pytest.fixture(scope="module")
-def module_store(up_variables):
-    from infra.storage import open_store
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in up_variables.items():
-            patch.setenv(name, value)
-        open_store.cache_clear()
-        yield open_store()
-    open_store.cache_clear()
-
-
 def test_without_the_cloud_a_run_is_complete_and_its_unsure_rows_wait(waiting, quick_run, module_store):
     report, still = waiting
     assert report["status"] == "complete"
