@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from infra.premises import SiteStore
 
 QUICKEST, SLOWEST, SLOWER = 0.05, 2.0, 1.1  # seconds between two looks; the factor between pauses while nothing comes
-REST, LONGEST = 20, 5.0  # times what a look took, until the next one while there is other work; seconds, at most
+LONGEST, RARER = 10.0, 2.0  # the same while there is work: looking takes time from it
 SIGN_SECONDS = 15.0  # between two signs of life
 LATE_SECONDS = 60.0  # after its deadline a letter is not begun: clocks differ
 TRIES = 3  # of an order at which the store failed in another way than by silence
@@ -40,6 +40,8 @@ Do = Callable[[Letter], "Noun | None"]
 def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str], None] = lambda line: None) -> None:
     """Do the letters to a site as they come, until the process is ended.
 
+    Shards leave while others are answered, so letters of kind `compress` are done beside the others; of each sort one at a time.
+
     Args:
         site: its name.
         store: as the site sees it.
@@ -49,70 +51,97 @@ def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str]
     Raises:
         BadInput: the store refuses the credentials; says what to set.
     """
+    sorts: list[set[Kind]] = [{kind for kind in do if kind == "compress"}, {kind for kind in do if kind != "compress"}]
+    jobs: list[threading.Thread | None] = [None for _ in sorts]
+    settled: set[str] = set()
+    failures: dict[str, int] = {}
+    crashed: list[BaseException] = []
+    ended = threading.Event()
+
+    def run(letter: Letter) -> None:
+        doing(letter.order_id)
+        try:
+            settle(site, store, letter, do, failures, say)
+            settled.add(letter.order_id)
+        except (StoreError, OrderRefused) as error:
+            say(f"{error}; trying again")
+            time.sleep(SLOWEST)
+        except BaseException as error:
+            crashed.append(error)
+        doing("")
+        ended.set()
+
     with _signs_of_life(site, store) as doing:
-        at_work: set[str] = set()
-
-        def lane(kinds: Mapping[Kind, Do]) -> None:
-            settled: set[str] = set()
-            failures: dict[str, int] = {}
-            pause, me = QUICKEST, threading.current_thread().name
-
-            def busy(order: str) -> None:
-                (at_work.add if order else at_work.discard)(me)
-                doing(order)
-
-            while True:
-                begun = time.monotonic()
-                try:
-                    if look(site, store, kinds, settled, failures, busy, say):
-                        pause = QUICKEST
-                        begun = time.monotonic()
-                except (StoreError, OrderRefused) as error:
-                    say(f"{error}; trying again")
-                    pause = SLOWEST
-                took = time.monotonic() - begun
-                time.sleep(min(LONGEST, max(pause, REST * took)) if at_work else pause)
+        pause = QUICKEST
+        while not crashed:
+            idle = [number for number, job in enumerate(jobs) if not (job and job.is_alive())]
+            found: list[Letter] = []
+            try:
+                if idle:
+                    found = unread(site, store, {kind for number in idle for kind in sorts[number]}, settled)
+            except (StoreError, OrderRefused) as error:
+                say(f"{error}; trying again")
+                pause = SLOWEST
+            for number in idle:
+                if letter := next((each for each in found if each.kind in sorts[number]), None):
+                    jobs[number] = job = threading.Thread(target=run, args=(letter,), name=letter.kind, daemon=True)
+                    job.start()
+                    pause = QUICKEST
+            if ended.wait(pause):
+                ended.clear()
+                pause = QUICKEST
+            elif any(job and job.is_alive() for job in jobs):
+                pause = min(LONGEST, pause * RARER)
+            else:
                 pause = min(SLOWEST, pause * SLOWER)
-
-        beside = {kind: act for kind, act in do.items() if kind == "compress"}  # shards leave while others are answered
-        threading.Thread(target=lane, args=(beside,), name="lane", daemon=True).start()
-        lane({kind: act for kind, act in do.items() if kind not in beside})
+        raise crashed[0]
 
 
-def look(
-    site: str,
-    store: SiteStore,
-    do: Mapping[Kind, Do],
-    settled: set[str],
-    failures: dict[str, int],
-    doing: Callable[[str], None] = lambda order: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> bool:
-    """Look into the mailbox once and do what is new; whether something was.
+def unread(site: str, store: SiteStore, kinds: Collection[str], settled: set[str]) -> list[Letter]:
+    """The letters of these kinds that are to be done, oldest first.
 
     Args:
         site: its name.
         store: as the site sees it.
-        do: by kind of letter, what does it; letters of other kinds are left alone.
-        settled: letters that need no further look; changed.
+        kinds: that are wanted.
+        settled: letters that need no further look; forgets those that are gone.
+
+    Raises:
+        StoreError: the store gave no answer, or failed.
+    """
+    letters = mailbox.read(store.beyond, site)
+    settled &= {letter.order_id for letter in letters}
+    return [
+        each
+        for each in letters
+        if each.kind in kinds and each.order_id not in settled and time.time() < each.deadline + LATE_SECONDS
+    ]
+
+
+def settle(
+    site: str,
+    store: SiteStore,
+    letter: Letter,
+    do: Mapping[Kind, Do],
+    failures: dict[str, int],
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Do a letter, unless its answer is in the store already.
+
+    Args:
+        site: its name.
+        store: as the site sees it.
+        letter: what is to be done.
+        do: by kind of letter, what does it.
         failures: by letter, how often the store failed at it; changed.
-        doing: told which order is being done.
         say: told in a line what happens.
 
     Raises:
         StoreError: the store gave no answer, or failed; the letter is to be tried again.
     """
-    letters = [letter for letter in mailbox.read(store.beyond, site) if letter.kind in do]
-    settled &= {letter.order_id for letter in letters}
-    new = [each for each in letters if each.order_id not in settled and time.time() < each.deadline + LATE_SECONDS]
-    for letter in new:
-        if not store.exists(letter.answer):
-            doing(letter.order_id)
-            say(f"{letter.kind} {letter.order_id}")
-            answer_letter(site, store, letter, do, failures)
-            doing("")
-        settled.add(letter.order_id)
-    return bool(new)
+    if not store.exists(letter.answer):
+        say(f"{letter.kind} {letter.order_id}")
+        answer_letter(site, store, letter, do, failures)
 
 
 def answer_letter(site: str, store: SiteStore, letter: Letter, do: Mapping[Kind, Do], failures: dict[str, int]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infra.runtimes import Predictor
 
 FORMAT = "saved_model"
+STEP = 8  # rows: the few that an edge escalates of a shard are not filled up to a whole batch
 _loading = threading.Lock()
 
 
@@ -38,7 +39,7 @@ def load(model: bytes, batch: int) -> Predictor:
 
     Args:
         model: tar of a SavedModel folder whose `serve` maps (n, ...) records to (n, classes) logits.
-        batch: rows in one call; the last is filled up, so that one trace serves all.
+        batch: rows in one call; the last is filled up to a multiple of `STEP`, so that TensorFlow meets few shapes.
 
     Raises:
         ModelRefused: not such a tar.
@@ -46,6 +47,7 @@ def load(model: bytes, batch: int) -> Predictor:
     with _loading:
         serve = _load_saved_model(model)
     tf = import_tensorflow()
+    step = min(STEP, batch) if serve.inputs[0].shape[0] is None else batch  # or the model knows one batch alone
 
     def predict(x: NDArray[np.generic]) -> NDArray[np.float32]:
         if not len(x):
@@ -53,7 +55,7 @@ def load(model: bytes, batch: int) -> Predictor:
         answers = []
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
-            filled = np.zeros((batch, *x.shape[1:]), x.dtype)
+            filled = np.zeros((min(batch, -(-len(part) // step) * step), *x.shape[1:]), x.dtype)
             filled[: len(part)] = part
             answers.append(serve(tf.constant(filled)).numpy()[: len(part)])
         return np.concatenate(answers).astype(np.float32, copy=False)

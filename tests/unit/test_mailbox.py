@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -34,6 +35,16 @@ def letter(name: str = "prepare-a", deadline: float = 4e9) -> Letter:
     )  # fmt: skip
 
 
+def look(site: SiteStore, prepare, settled: set[str] | None = None, failures: dict[str, int] | None = None) -> bool:
+    """Read the mailbox once and do what is new; whether something was."""
+    settled = set() if settled is None else settled
+    new = agent.unread("post-1", site, {"prepare"}, settled)
+    for each in new:
+        agent.settle("post-1", site, each, {"prepare": prepare}, {} if failures is None else failures)
+        settled.add(each.order_id)
+    return bool(new)
+
+
 def test_a_letter_is_posted_once_and_removed(store):
     first, second = letter("a"), letter("b")
     for each in (first, second, first):
@@ -61,7 +72,7 @@ def test_a_letter_is_done_once(store, site):
     mailbox.post(store, "post-1", letter())
     for settled in (set(), set()):  # two processes in turn, two looks each
         for _ in range(2):
-            agent.look("post-1", site, {"prepare": lambda each: done.append(each) or DONE}, settled, {})
+            look(site, lambda each: done.append(each) or DONE, settled, {})
     assert done == [letter()]
     answered = Answered.model_validate_json(store.get(letter().answer))
     assert answered.body == DONE.model_dump()
@@ -79,7 +90,7 @@ def test_what_crosses_the_link_for_a_letter_is_in_its_answer(store, site):
         assert site.get("kept") == b"y" * 1000
         return DONE
 
-    agent.look("post-1", site, {"prepare": prepare}, set(), {})
+    look(site, prepare)
     answered = Answered.model_validate_json(store.get(letter().answer))
     assert (answered.wan_in, answered.wan_out) == (70, 140)
     assert not store.exists("kept")
@@ -100,7 +111,7 @@ def test_a_failure_is_raised_at_the_coordinator_by_its_class(store, site, monkey
         raise raised
 
     def serve() -> None:
-        while not agent.look("post-1", site, {"prepare": prepare}, set(), {}):
+        while not look(site, prepare):
             pass
 
     thread = threading.Thread(target=serve)
@@ -125,9 +136,9 @@ def test_a_link_that_is_down_leaves_the_letter_to_be_done_again(store, site):
     settled, failures = set(), {}
     for _ in range(5):
         with pytest.raises(errors.StoreUnreachable):
-            agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+            look(site, prepare, settled, failures)
     assert not store.exists(letter().answer)
-    assert agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+    assert look(site, prepare, settled, failures)
     assert Answered.model_validate_json(store.get(letter().answer)).body == DONE.model_dump()
 
 
@@ -139,11 +150,49 @@ def test_a_store_that_keeps_failing_is_a_failure_at_last(store, site):
     settled, failures = set(), {}
     for _ in range(agent.TRIES - 1):
         with pytest.raises(errors.StoreError):
-            agent.look("post-1", site, {"prepare": prepare}, settled, failures)
-    agent.look("post-1", site, {"prepare": prepare}, settled, failures)
+            look(site, prepare, settled, failures)
+    look(site, prepare, settled, failures)
     answered = Answered.model_validate_json(store.get(letter().answer))
     assert answered.failure
     assert answered.failure.error == "StoreError"
+
+
+def test_shards_are_sent_beside_other_work_and_a_failing_letter_is_tried_again(store, site, monkeypatch):
+    monkeypatch.setattr(agent, "SLOWEST", 0.05)
+    sending, answered, tries = threading.Event(), threading.Event(), []
+
+    def compress(each: Letter) -> None:
+        sending.set()
+        assert answered.wait(30)  # while this one is at work
+
+    def answer(each: Letter) -> None:
+        assert sending.wait(30)
+        tries.append(each.order_id)
+        if len(tries) < 3:
+            raise errors.StoreUnreachable("no answer")
+        answered.set()
+
+    def refuse(key: str) -> bool:
+        raise errors.StoreRefused("the store refuses these credentials; set AWS_ACCESS_KEY_ID")
+
+    def ended() -> None:
+        with pytest.raises(errors.StoreRefused) as caught:
+            agent.work("post-1", site, {"compress": compress, "answer": answer})
+        stopped.append(caught.value)
+
+    stopped: list[BaseException] = []
+    thread = threading.Thread(target=ended)
+    both = [letter("c").model_copy(update={"kind": "compress"}), letter("a").model_copy(update={"kind": "answer"})]
+    for each in both:
+        mailbox.post(store, "post-1", each)
+    thread.start()
+    for each in both:
+        mailbox.wait(store, "post-1", each.model_copy(update={"deadline": time.time() + 60}))
+    assert tries == ["run/a"] * 3
+    monkeypatch.setattr(site, "exists", refuse)
+    mailbox.post(store, "post-1", letter("last").model_copy(update={"kind": "answer"}))
+    thread.join(60)
+    assert stopped
 
 
 def test_nobody_there_is_said_with_what_to_do(store):
@@ -162,7 +211,7 @@ def test_a_letter_that_another_coordinator_lost_is_posted_again(store, site, mon
             lost.append(about)
             store.put(keys.mailbox("post-1"), Mailbox().model_dump_json().encode())
         else:
-            agent.look("post-1", site, {"prepare": lambda each: DONE}, set(), {})
+            look(site, lambda each: DONE)
 
     answered = mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 60.0, posting)
     assert answered.body == DONE.model_dump()
