@@ -3,7 +3,7 @@
 See `tests/disasters.py` for the processes. After each moment whoever started the victim starts it again, and a run that
 it ended is run again; then all rows are compared with those of a run that nothing befell.
 
-    python -m benchmarks.chaos [--moments N] [--seed N]
+    python -m benchmarks.chaos [--kills N] [--seed N]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TARGETS = {
     "differing": Target(0, at_least=False),
     "recomputed_max_per_worker": Target(1, at_least=False),
 }
+MOST = 3  # times as many moments as kills, at most
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -61,15 +62,19 @@ def measure(outcomes: list[disasters.Outcome], undisturbed: float) -> tuple[dict
 def main() -> None:
     """Play the moments, and record what came of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--moments", type=int, default=160, help="of which some come when the run has just ended")
+    parser.add_argument(
+        "--kills", type=int, default=100, help="moments that strike a run under way; some come after its end"
+    )
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     measured = commit()
     outcomes: list[disasters.Outcome] = []
     with tempfile.TemporaryDirectory() as folder, disasters.world(Path(folder)) as place:
         sys.stdout.write(f"undisturbed: {place.seconds:.1f} s, {place.undisturbed.num_rows} rows\n")
-        drawn = disasters.moments(chosen.moments, chosen.seed)
+        drawn = disasters.moments(MOST * chosen.kills, chosen.seed)
         for first in range(0, len(drawn), 2):
+            if sum(sum(outcome.struck) for outcome in outcomes) >= chosen.kills:
+                break
             outcomes.append(outcome := disasters.play(place, *drawn[first : first + 2]))
             sys.stdout.write(f"{time.strftime('%H:%M:%S')} {len(outcomes)} {outcome}\n")
             sys.stdout.flush()
