@@ -137,7 +137,7 @@ def _link_rate(receipt: Receipt, stage: str, latency: float) -> float | None:
     """Bytes a second over the site's link while one stage kept it busy; None where it was not what all waited for.
 
     All streams together: what crossed the link in the time from the stage's first byte to its last, without the latency of each
-    object. A stage that also read objects that lie at the site says nothing.
+    object. A stage that also read objects that lie at the site says nothing, nor does one beside which others used the link.
     """
     inward = stage == "fetch"
     crossed = receipt.wan_in - receipt.model_bytes if inward else receipt.wan_out
@@ -148,7 +148,8 @@ def _link_rate(receipt: Receipt, stage: str, latency: float) -> float | None:
     seconds = span.end - span.start
     if inward and receipt.seconds.get("wait", 0.0) > WAITED * busy:
         return None
-    if crossed < LEAST_OBJECT * objects or crossed < 0.9 * all_bytes or busy < BUSY * seconds:
+    alone = 0.9 * all_bytes <= crossed <= 1.1 * all_bytes
+    if not alone or crossed < LEAST_OBJECT * objects or busy < BUSY * seconds:
         return None
     working = seconds * (1 - objects * latency / busy)
     return crossed / working if working >= max(ENOUGH_SECONDS, seconds / 2) else None

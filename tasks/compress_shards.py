@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,11 @@ def compress_shards(
 
     def send(packed: Future[tuple[Placement, bytes]]) -> tuple[tuple[Placement, bytes], Future[None]]:
         work = packed.result()
-        return work, uploads.submit(store.put, work[0].key, work[1])
+        if uploading and work[0] is missing[-1]:  # alone, so that its reader is through with the others when it comes
+            wait(uploading)
+        uploading.append(uploads.submit(store.put, work[0].key, work[1]))
+        del uploading[:-UPLOADS]
+        return work, uploading[-1]
 
     def sent(under_way: tuple[tuple[Placement, bytes], Future[None]]) -> None:
         nonlocal written, crossed
@@ -110,6 +114,7 @@ def compress_shards(
         publish("compress", origin, len(there) + len(stored), len(placements))
 
     stored: list[float] = []
+    uploading: list[Future[None]] = []
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool,
         ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as uploads,

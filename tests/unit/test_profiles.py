@@ -155,6 +155,7 @@ def test_shards_that_came_over_a_busy_link_refine_its_rate():
     [
         {"wan_in": 0},  # the shards lay with the site
         {"bytes_in": 20_000_000},  # half of them
+        {"bytes_in": 6_000_000},  # another order of the site used the link as well
         {"seconds": {"fetch": 2.0, "infer": 5.0}},  # the link waited for the runtime
         {"wan_in": 50_000, "bytes_in": 50_000},  # small objects
         {"seconds": {"fetch": 5.0, "infer": 2.0, "escalate": 1.0}},  # known results were read as well
