@@ -553,6 +553,7 @@ class WorkOrder(Noun):
     escalation: EscalationOrder | None = None
     fallback: str = ""  # why it answers with an earlier variant than it was told to
     watched: bool = False  # whether the site says how far it is, and asks whether shards were withdrawn
+    access: AccessDecision | None = None  # that it may be given, as judged when it was written
 
 
 class Escalated(Noun):

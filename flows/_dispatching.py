@@ -56,7 +56,7 @@ def probe(site: Site, cards: tuple[VariantCard, ...], run_id: str, bucket: str) 
     if site.dispatch == "embedded":
         return probe_here(site, cards)
     answered = _ask(site, "probe", ProbeOrder(site=site, cards=cards), run_id, f"probe-{site.name}", bucket)
-    return Profile.model_validate(answered.body)
+    return Profile.model_validate(answered.body).model_copy(update={"site": site.name})  # it speaks for itself alone
 
 
 def compress(

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from data_catalog.nouns import WorkOrder
@@ -52,6 +54,9 @@ def machine(up_home, quick_run, tmp_path_factory):
     out, err = joining.communicate(timeout=120)
     assert joining.returncode == 0, err
     assert f"{NAME} is admitted" in out
+    assert re.search(r"measured: \d+ cores, .* link .* Mbit/s up, .* Mbit/s down", out)
+    (line,) = [line for line in json.loads(up_home.call("site", "list", "--json").stdout) if line["name"] == NAME]
+    assert line["profile"] < 600  # before its first order
     unit = (home / "sites" / NAME / f"cloudedge-site-{NAME}.service").read_text()
     assert f'Environment="CLOUDEDGE_HOME={home}"' in unit
     assert f"site work {NAME}" in unit
@@ -59,14 +64,43 @@ def machine(up_home, quick_run, tmp_path_factory):
     assert "is removed" in up_home.call("site", "remove", NAME).stdout
 
 
+def test_without_systemd_its_process_is_started_in_the_background(up_home, tmp_path):
+    token = up_home.call("site", "invite", "ward-8").stdout.strip()
+    path = "/nowhere"  # no `systemctl` there
+    joining = subprocess.Popen(
+        [sys.executable, "-m", "cloudedge", "site", "join", token], cwd="/", text=True, env=environment(tmp_path, PATH=path),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+    def listed():
+        lines = json.loads(up_home.call("site", "list", "--json").stdout)
+        return [line for line in lines if line["name"] == "ward-8" and line["seen"] is not None]
+
+    wait_for("its first sign of life", listed)
+    out, _ = joining.communicate(timeout=120)
+    assert joining.returncode == 0
+    said = re.search(r"started as process (\d+), without systemd: .* its log is (\S+)", out)
+    process = psutil.Process(int(said[1]))
+    try:
+        assert process.cmdline()[1:] == ["-m", "cloudedge", "site", "work", "ward-8"]
+        assert "ward-8 looks into its mailbox" in Path(said[2]).read_text()
+    finally:
+        process.terminate()
+        ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # its parent is gone, and not every init reaps
+        wait_for("its end", lambda: not process.is_running() or process.status() in ended, 60)
+    assert "is removed" in up_home.call("site", "remove", "ward-8").stdout
+
+
 @pytest.fixture(scope="module")
 def born(tmp_path_factory):
-    """A catalog with two datasets that are in part born at that machine; one is restricted."""
+    """A catalog with three datasets that are in part born at that machine; two are restricted."""
     folder = tmp_path_factory.mktemp("born")
     (folder / "datasets").mkdir()
     (folder / "datasets" / "born.yaml").write_text(BORN)
     sealed = BORN.replace("modulo: 2", "modulo: 20").replace("shard_rows: 500", "shard_rows: 100")
     (folder / "datasets" / "sealed.yaml").write_text(sealed + "sensitivity: restricted\n")
+    closed = sealed.replace("[0]", "[2]").replace("[1]", "[3]")
+    (folder / "datasets" / "closed.yaml").write_text(closed + "sensitivity: restricted\n")
     return folder
 
 
@@ -97,6 +131,33 @@ def test_a_run_with_a_site_that_has_no_credentials(report, up_store):
     assert line["computed_results"] == line["shards"]
     assert report["escalated_rows"] > 0
     assert up_store.keys(f"sites/{NAME}/outbox") == []  # all of it is where it belongs
+
+
+def test_an_hour_that_passes_before_an_order_is_signed(report, up_home, machine, born, up_store, tmp_path):
+    """What was allowed when the run was planned is refused when the site's next order would get its signatures."""
+    now, rules = time.gmtime().tm_hour, tmp_path / "rules.csv"
+    later = (now + 2) % 24
+    rules.write_text(f"p, ann, *, *, *, *, *, {now}-{later}, allow\n")
+    acting = {"CLOUDEDGE_POLICY": str(rules), "CLOUDEDGE_USER": "ann"}
+    run = up_home.start("run", "--dataset", "closed", "--model", "quick", "--catalog", str(born), **acting)
+
+    def letter(kind):
+        return [each for each in letters.read_mailbox(up_store, NAME, up_home.path).letters if each.kind == kind]
+
+    with at_work(machine):
+        wait_for("what is prepared", lambda: letter("prepare"))
+        (asked,) = letter("prepare")
+        wait_for("its answer", lambda: up_store.exists(asked.answer))
+    wait_for("the order to seal and send", lambda: letter("compress"))
+    rules.write_text(f"p, ann, *, *, *, *, *, {later}-{now}, allow\n")
+    with at_work(machine):
+        _, err = run.communicate(timeout=400)
+    assert run.returncode == 2, err
+    assert "ann may not run closed (restricted) at" in err
+    assert "no rule of rules.csv allows it" in err
+    run_id = asked.order_id.partition("/")[0]
+    signed = [letters.read_order(up_store, NAME, k, up_home.path) for k in up_store.keys(keys.signed_orders(NAME))]
+    assert {order.does for order in signed if order.order_id.startswith(run_id)} == {"prepare", "compress"}
 
 
 def test_restricted_data_of_a_site_that_has_no_credentials(report, up_home, machine, born, up_store):

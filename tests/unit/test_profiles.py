@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog.nouns import Profile, Receipt, Site, Span, VariantSpeed
+from data_catalog.orders import Answered
+from flows import _dispatching
 from infra import profiles, sites
 from infra.profiles import CLIP, LEAST_SPREAD, WEIGHT, observe, refine
 from infra.report import profile_chart
@@ -202,7 +204,7 @@ class SlowStore(FolderStore):
 def test_the_probe_tells_latency_from_rate_and_does_not_flood_a_slow_link(tmp_path, monkeypatch):
     store = SlowStore(tmp_path)
     monkeypatch.setattr(probe_site, "time", SimpleNamespace(perf_counter=lambda: store.now))
-    up, down, used = probe_site._measure_link(store, "edge-1")
+    up, down, used = probe_site.measure_link(store, "edge-1")
     assert used == store.moved <= 1 << 19
     assert up.bytes_per_second == pytest.approx(1e6)
     assert down.bytes_per_second == pytest.approx(4e6)
@@ -223,6 +225,15 @@ def test_a_site_that_is_measured_again_keeps_what_was_known(tmp_path, monkeypatc
     assert again.spreads["dispatch_seconds"].count == 1
     assert again.dispatch_seconds == 0.5
     assert sites.profiles(store)[0].site == "edge-1"
+
+
+def test_what_a_site_measures_is_said_of_itself(monkeypatch):
+    """Its profile is stored with the coordinator's credentials: a stolen site must not write another one's."""
+    lie = profile("edge-2").model_dump(mode="json")
+    answered = Answered(order_id="r/1", site="edge-1", body=lie, began=0, ended=1, wan_in=0, wan_out=0)
+    monkeypatch.setattr(_dispatching, "_ask", lambda *about: answered)
+    stolen = Site(name="edge-1", tier="edge", dispatch="mailbox")
+    assert _dispatching.probe(stolen, (), "r", "bucket").site == "edge-1"
 
 
 # --- how it is shown --------------------------------------------------------------------------------------------
