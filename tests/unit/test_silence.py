@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 
 from data_catalog.catalog import Catalog
 from data_catalog.nouns import CodecTrial, Shard, Site
 from data_catalog.orders import Presence
 from flows import _dispatching as dispatching
-from infra import keys, ledger, newcomers, silence, sources
+from infra import keys, ledger, newcomers, silence, sources, storage
 from infra.pipeline import LATE
+from tasks.plan_placement import plan_placement
 from tests import watched
 from tests.stores import FolderStore
 
@@ -24,7 +26,8 @@ AFAR, HERE = Site(name="afar", tier="edge", dispatch="mailbox"), Site(name="here
 
 @pytest.fixture
 def store(tmp_path):
-    return FolderStore(tmp_path / "store")
+    yield FolderStore(tmp_path / "store")
+    storage.open_store.cache_clear()
 
 
 def test_the_last_index_of_a_source_is_found_whatever_the_source_holds_now(store):
@@ -57,6 +60,41 @@ def test_what_was_measured_stands_in_and_all_else_is_guessed(store, monkeypatch)
     assert guessed.up_bytes_per_second == known.up_bytes_per_second
     nothing, chosen = silence.stand_in(where[0], None, (new,))
     assert (nothing.site, chosen, set(nothing.variants)) == ("edge-1", new, {"new"})
+
+
+@pytest.mark.parametrize("residency", ["any", "unsure-rows"])
+@pytest.mark.parametrize(
+    "silent", [{}, {"edge-1": LATE}, {"edge-1": LATE, "edge-2": LATE, "cloud": LATE}, {"cloud": LATE}]
+)
+def test_a_silent_site_keeps_what_it_has_and_gets_nothing_else(store, monkeypatch, residency, silent):
+    monkeypatch.setattr(storage, "_stand_ins", {})
+    storage.stand_in(store)
+    plan, _, where, profiles = watched.make(store, watched.Speeds({}), monkeypatch, count=8)
+    cards = dict(plan.variants)
+    for tier, sure in (("edge", [0.1, 0.6]), ("cloud", [1.0, 1.0])):
+        answers = {"record_id": ["a", "b"], "label": pa.array([0, 0], pa.int32()),
+                   "prediction": pa.array([0, 0], pa.int32()), "confidence": pa.array(sure, pa.float32())}  # fmt: skip
+        store.put(keys.answers("toy", "v", cards[tier].name, "validation"), ledger.parquet(pa.table(answers)))
+    dataset = Catalog().dataset("mnist-5k").model_copy(update={"name": "toy", "residency": residency})
+    dataset = dataset.model_copy(update={"sources": tuple(
+        source.model_copy(update={"site": name, "name": name})
+        for source, name in zip(dataset.sources, ("edge-1", "edge-2"), strict=False)
+    )})  # fmt: skip
+    born = {name: tuple(p.shard for p in plan.placements if p.shard.origin == name) for name in ("edge-1", "edge-2")}
+    indexes = [ledger.Index(shards, name, (TRIAL,)) for name, shards in born.items()]
+    slow = profiles[1].variants[cards["edge"].digest].model_copy(update={"rows_per_second": 1e-3})
+    uneven = [profiles[0], profiles[1].model_copy(update={"variants": {cards["edge"].digest: slow}}), profiles[2]]
+    made = plan_placement(
+        "r2", dataset, cards, plan.cards, where, uneven, indexes, 0.1, store.bucket, confidence=0, silent=silent
+    )
+    at = {p.shard.digest: p.site for p in made.placements}
+    assert set(at) == {shard.digest for shards in born.values() for shard in shards}
+    assert all(name in made.reasons for name in silent)
+    if silent and len(silent) < len(where):
+        for name in silent:
+            assert {digest for digest, site in at.items() if site == name} == {s.digest for s in born.get(name, ())}
+    if residency == "any":
+        assert "edge-2" not in {at[shard.digest] for shard in born["edge-2"]}, "it is so slow that others answer them"
 
 
 def test_other_sites_are_waited_for_until_then_and_this_process_is_not_cut_short():
