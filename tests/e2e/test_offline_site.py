@@ -268,7 +268,7 @@ def test_a_site_that_goes_off_when_it_has_said_what_it_holds(machine, catalog, m
         assert prepared.is_set()
         assert (partial["status"], partial["missing_rows"], partial["unseen_sources"]) == ("partial", ROWS, {})
         assert set(partial["open_reasons"]) >= {machine.name}
-        machine.cable.fault = None
+        machine.cable.fault = machine.cut
         settled = machine.reconcile(partial["run_id"])
     assert (settled["status"], settled["rows_out"], settled["missing_rows"]) == ("complete", 2 * ROWS, 0)
 
