@@ -667,7 +667,7 @@ class Report(Noun):
 
     schema_version: int = REPORT_SCHEMA_VERSION
     run_id: str
-    status: Literal["complete", "partial"]  # partial: rows are missing
+    status: Literal["complete", "partial"]  # partial: rows are missing, or may be
     dataset: Name
     model: Name
     model_version: str
@@ -714,5 +714,8 @@ class Report(Noun):
     pending_rows: int = 0  # unsure rows that wait for the cloud; the edge's answer stands for now
     open_reasons: dict[str, str] = Field(default_factory=dict)  # by site, or `escalations`: why an order did not end
     missing_key: str = ""  # of the Parquet file that names the missing rows; empty: there are none
+    unseen_sources: dict[Name, str] = Field(
+        default_factory=dict
+    )  # what they hold now is not known; why, and what was done
     settled_at: float | None = None  # when what had been left open was done, at last
     earlier_reports: tuple[str, ...] = ()  # keys of what was reported before that

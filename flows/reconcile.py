@@ -9,10 +9,10 @@ from pydantic import Field
 
 from data_catalog.nouns import Receipt, Report
 from flows import _dispatching as dispatching
-from infra import settlement
+from infra import settlement, silence
 from infra.coordination import coordinating
 from infra.pipeline import as_far_as
-from infra.progress import publish
+from infra.progress import Stopwatch, publish
 from infra.security import letters
 from infra.settings import read_settings
 from infra.sites import read_profile
@@ -31,7 +31,8 @@ from tasks.write_report import write_settled_report_task
 def reconcile(run_id: Annotated[str, Field(description="A run that left something open")]) -> Report:
     """Do what is left of a run, write its predictions and its report anew, and forget that it was open.
 
-    What the store has is neither computed nor sent again; what still fails stays open, and may be tried again. A run
+    What the store has is neither computed nor sent again; what still fails stays open, and may be tried again. A site
+    that did not say what its source holds is asked again: if that is what was planned for, the run is settled. A run
     with a budget for escalations spends it once: what is answered after it was shared out keeps the edge's answer.
 
     Raises:
@@ -47,6 +48,7 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
     before = settlement.read_report(store, run_id)
     plan = settlement.read_plan(store, before)
     late: dict[str, str] = {}
+    unseen = dict(before.unseen_sources)
 
     def answer(order_key: str) -> Receipt:
         return dispatching.answer(settlement.site_of(order_key, left.sites), order_key, run_id, bucket)
@@ -54,6 +56,18 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
     def deliver(site: str) -> None:
         """Have a site that was cut off send what it has done, before anything is asked of it again."""
         dispatching.deliver(settlement.site_of(site, left.sites), left.tries, run_id, bucket)
+
+    def ask_again(source: str) -> tuple[str, int]:
+        """Have a source's shards stored where the plan wants them; whether it holds something else by now, and bytes."""
+        origin = settlement.site_of(left.dataset.source(source).site, left.sites)
+        ready = dispatching.prepare(origin, left.dataset, source, run_id, work, bucket, Stopwatch(), left.tries)
+        if ready.index.fingerprint != plan.fingerprints[source]:
+            unseen[source] = silence.CHANGED
+            return origin.name, ready.wan_bytes
+        unseen.pop(source, None)
+        mine = [placement for placement in plan.placements if placement.shard.source == source]
+        crossed = dispatching.compress(origin, left.dataset, source, mine, ready.spool, run_id, bucket, left.tries)
+        return origin.name, ready.wan_bytes + crossed
 
     def do(orders: list[str]) -> list[Receipt]:
         """Let the sites do these orders, but those that are silent; all receipts then."""
@@ -68,6 +82,9 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
         late.update(as_far_as(deliver, settlement.cut_off(store, plan, left.sites), None, forgiving=True)[1])
         for site in left.sites:
             letters.take_in_late(store, site.name)
+        asked = [name for name in left.sources if left.dataset.source(name).site not in late]
+        stored, unstored = as_far_as(ask_again, asked, None, forgiving=True)
+        late.update({left.dataset.source(name).site: why for name, why in unstored.items()})
         receipts = do(order_rest_task(plan, left.tries, bucket))
         if plan.budget and settlement.picked_rows(store, plan, receipts) is None:
             profiles = [read_profile(store, site.name) for site in left.sites]
@@ -81,9 +98,15 @@ def reconcile(run_id: Annotated[str, Field(description="A run that left somethin
         unsure = order_escalations_task(plan, receipts, cloud, bucket, left.tries)
         receipts, still = do([unsure] if unsure else []), settlement.open_sites(late)
         totals = aggregate_results_task(plan, left.dataset, left.model, receipts, work, bucket, still)
-        is_open = bool(totals.pending or totals.missing)
+        left = left.model_copy(
+            update={
+                "sent": settlement.added([*left.sent.items(), *stored]),
+                "sources": tuple(name for name in left.sources if left.dataset.source(name).site in late),
+            }
+        )
+        is_open = bool(totals.pending or totals.missing or left.sources)
         sent = list(left.sent.items())
-        report = write_settled_report_task(before, plan, left.sites, receipts, totals, sent, bucket, still)
+        report = write_settled_report_task(before, plan, left.sites, receipts, totals, sent, bucket, still, unseen)
         keep_unsettled_task(left, bucket, is_open=is_open)
     publish_report_task(report)
     return report

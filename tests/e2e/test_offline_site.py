@@ -15,14 +15,15 @@ import pytest
 
 from data_catalog.nouns import Plan, Receipt
 from data_catalog.orders import Answered
-from infra import keys
-from tests.homes import Home, environment, predictions, small_disk, wait_for
+from infra import keys, silence
+from tests.homes import MANY_SHARDS, Home, environment, predictions, small_disk, wait_for
 from tests.proxy import Fault, Link, link
 
 pytestmark = pytest.mark.e2e
 
 PARTIAL = 3
 ROWS, SHARDS, NEAR = 8000, 80, 500  # of the site, and rows of another one
+HALF = 2500  # rows of each site of `many-shards`
 BORN = f"""
 description: Digits, most of them far away
 license: as mnist-5k
@@ -234,3 +235,67 @@ def test_a_disk_that_is_too_small_for_what_waits(machine, catalog, module_store,
 def keys_of_failures(machine):
     """The answer, that the order failed, if there was room for it."""
     return [key for key in machine.waiting() if "/answers/" in key]
+
+
+def test_a_site_that_is_off_from_the_start(machine, catalog, module_store, undisturbed):
+    """Its rows are those of its last index: named as missing, and settled when it is back. Nothing guessed is kept."""
+    before, _ = undisturbed
+    forget_results(module_store, before["run_id"], machine.name)
+    if machine.name == "far-joined":
+        module_store.delete(keys.profile(machine.name))
+    partial = machine.run(catalog, "--deadline", "20s", code=PARTIAL)
+    assert partial["total_seconds"] < 60
+    assert (partial["status"], partial["missing_rows"], partial["rows_out"]) == ("partial", ROWS, NEAR)
+    assert partial["open_reasons"][machine.name] == "no answer by the deadline"
+    assert partial["unseen_sources"] == {machine.name: f"no answer by the deadline; {silence.AS_BEFORE}"}
+    assert module_store.exists(keys.profile(machine.name)) == (machine.name == "far-posted")
+    with machine.at_work():
+        settled = machine.reconcile(partial["run_id"])
+    assert (settled["status"], settled["rows_out"], settled["unseen_sources"]) == ("complete", ROWS + NEAR, {})
+    assert predictions(module_store, settled).equals(predictions(module_store, before))
+
+
+@pytest.mark.parametrize(("name", "rows"), [("cut-compress", 125), ("cut-probe", 250)])
+def test_a_site_that_goes_off_when_it_has_said_what_it_holds(machine, catalog, module_store, undisturbed, name, rows):
+    """Before its shards are stored; and before it is measured."""
+    if machine.name == "far-joined":
+        pytest.skip("what it asks for has no name on the wire")
+    text = MANY_SHARDS.replace("shard_rows: 40", f"shard_rows: {rows}").replace("site: edge-1", f"site: {machine.name}")
+    (catalog / "datasets" / f"{name}.yaml").write_text(text)
+    if name == "cut-probe":
+        module_store.delete(keys.profile(machine.name))
+    prepared = threading.Event()
+
+    def cut(line: str) -> Fault | None:
+        down = prepared.is_set()
+        if re.match(r"PUT \S*/answers/prepare-", line):
+            prepared.set()
+        return Fault(cut_up=0) if down else None
+
+    machine.cable.fault = cut
+    with machine.at_work():
+        partial = machine.run(catalog, "--dataset", name, "--deadline", "40s", code=PARTIAL)
+        assert prepared.is_set()
+        assert (partial["status"], partial["missing_rows"], partial["unseen_sources"]) == ("partial", HALF, {})
+        assert set(partial["open_reasons"]) >= {machine.name}
+        machine.cable.fault = machine.cut
+        settled = machine.reconcile(partial["run_id"])
+    assert (settled["status"], settled["rows_out"], settled["missing_rows"]) == ("complete", 2 * HALF, 0)
+
+
+def test_a_source_that_never_said_what_it_holds_is_not_counted(up_home, catalog, machine):
+    if machine.name == "far-joined":
+        pytest.skip("the machine has no part in it")
+    (catalog / "sites" / "never.yaml").write_text(SITE)
+    text = MANY_SHARDS.replace("site: edge-1", "site: never")
+    (catalog / "datasets" / "half-known.yaml").write_text(text)
+    (catalog / "datasets" / "unknown.yaml").write_text(re.sub(r"  - { site: edge-2.*\n", "", text))
+    given = ("run", "--json", "--model", "quick", "--catalog", str(catalog), "--dataset")
+    partial = json.loads(up_home.call(*given, "half-known", "--deadline", "40s", code=PARTIAL).stdout)
+    assert (partial["status"], partial["rows_in"], partial["missing_rows"]) == ("partial", HALF, 0)
+    assert partial["unseen_sources"] == {"never": f"no answer by the deadline; {silence.NEVER}"}
+    assert partial["open_reasons"]["never"] == "no answer by the deadline"
+    assert (
+        "no source of dataset unknown can be counted"
+        in up_home.call(*given, "unknown", "--deadline", "10s", code=1).stderr
+    )
