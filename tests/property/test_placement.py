@@ -19,7 +19,7 @@ from infra.placement._arrays import Arrays, evaluate
 from infra.placement._relaxation import Columns, relax
 from infra.placement._rounding import largest_remainders, round_off
 from infra.placement.programme import costs_of, place
-from infra.simulator import events, policies, worlds
+from infra.simulator import worlds
 from infra.solving import solve, variants_of
 from infra.testing.placement_suite import problems, require_sound
 
@@ -118,21 +118,6 @@ def test_small_ones_are_solved_in_whole_numbers():
     found = exact.solve(Arrays(problem), 1.0)
     assert found is not None
     assert place(problem).gap < 1e-4
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_without_a_site_only_its_shards_move(seed):
-    """What others have is load that they have; the shards of the site that leaves are planned on top of it."""
-    problem = worlds.random_problem(20, 5000, seed, resident=0.0)
-    solution = place(problem)
-    gone = max(solution.site_seconds, key=lambda name: (not name.startswith("cloud"), name))
-    state = events._Run(problem, solution, worlds.World(), policies.stay, float("inf"), False).state
-    state.workers[gone].alive = False
-    orphans = sum(n for (_, i, _), n in solution.counts.items() if i == gone)
-    moves = policies.evacuate(state, gone)
-    assert {move[0] for move in moves} == {gone}
-    assert sum(move[-1] for move in moves) == orphans
-    assert gone not in {move[3] for move in moves}
 
 
 # --- why, and what if ---------------------------------------------------------------------------------------
