@@ -95,16 +95,14 @@ def replan(
         for text in changes.what_if:
             after = explain.change(after, text)
     changed = after != before
-    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
-    solution = solve(after, had=had) if changed else was
-    moved = _moved(made, solution) if changed else 0
+    solution, moved = solve_again(made, after) if changed else (was, 0)
     reasons = _why(made, after, solution, why) if why else []
     if as_json:
         again = {"replanned": _as_data(after, solution, None), "moved_shards": moved} if changed else {}
         _print_json({"run_id": made.run_id, "plan": _as_data(before, was, made), **again, "why": reasons})
         return
     if changed:
-        _show_both(made, (before, was), (after, solution), moved)
+        show_both(made, (before, was), (after, solution), moved)
     elif not why:
         _show(made, before, was)
     for line in reasons:
@@ -143,10 +141,15 @@ def _asked(before: Problem, asked: Mapping[str, Any]) -> Problem:
     )  # fmt: skip
 
 
-def _moved(made: Plan, solution: Solution) -> int:
-    """Shards that another site answers."""
-    before = _sites(made)
-    return sum(before[digest] != site for digest, site in _assigned(made, solution).items())
+def solve_again(made: Plan, after: Problem) -> tuple[Solution, int]:
+    """What the plan would be for that problem, its shards being where it has them; and how many another site would answer.
+
+    Raises:
+        PlanError: no plan satisfies the constraints.
+    """
+    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
+    solution, before = solve(after, had=had), _sites(made)
+    return solution, sum(before[digest] != site for digest, site in _assigned(made, solution).items())
 
 
 def _sites(made: Plan) -> dict[str, str]:
@@ -208,8 +211,8 @@ def _show(made: Plan, solved: Problem, solution: Solution) -> None:
     console.print(f"plan      {made.run_id}")
 
 
-def _show_both(made: Plan, before: tuple[Problem, Solution], after: tuple[Problem, Solution], moved: int) -> None:
-    """Old against new, side by side."""
+def show_both(made: Plan, before: tuple[Problem, Solution], after: tuple[Problem, Solution], moved: int) -> None:
+    """Old against new, side by side, and how many shards another site would answer."""
     old, new = ({line.site: line for line in plan_table.lines(*each)} for each in (before, after))
     table = _table(
         f"plan {made.run_id}, before and after", ("site", "binds", "then"),

@@ -97,13 +97,13 @@ def assign_shards(
     born: dict[str, list[str]] = {}
     for digest, origin in shards:
         born.setdefault(origin, []).append(digest)
+    quotas: dict[str, dict[str, int]] = {origin: {} for origin in born}
+    for (origin, site, _), count in solution.counts.items():
+        if origin in quotas:
+            quotas[origin][site] = quotas[origin].get(site, 0) + count
     where: dict[str, str] = {}
     for origin, digests in born.items():
-        quotas: dict[str, int] = {}
-        for (o, site, _), count in solution.counts.items():
-            if o == origin:
-                quotas[site] = quotas.get(site, 0) + count
-        where |= rendezvous.assign(digests, quotas, before=before)
+        where |= rendezvous.assign(digests, quotas[origin], before=before)
     return where
 
 
