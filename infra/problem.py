@@ -38,7 +38,8 @@ def place_site(site: Site, profile: Profile, variants: Iterable[tuple[VariantCar
         threads=min(site.threads, profile.cores), variants=tuple(_place_variant(site, profile, *each) for each in variants),
         dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds,
         up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
-        disk_bytes=float(profile.disk_free_bytes), memory_bytes=float(profile.memory_bytes),
+        disk_bytes=float(profile.disk_free_bytes),
+        memory_bytes=float(profile.memory_free_bytes or profile.memory_bytes),  # free, if that is known
         prices=PlacePrices(**site.prices.model_dump()),
     )  # fmt: skip
 

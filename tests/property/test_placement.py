@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -262,24 +263,39 @@ def test_a_bound_with_starts_in_full_is_below_the_best_of_all_and_near_it(seed, 
 # --- more is never worse, in real numbers -------------------------------------------------------------------
 
 
+def optimum(problem, horizon):
+    """Of the relaxation, where the first part takes at most these seconds."""
+    cols = Columns(Arrays(problem), 6)
+    found = [relax(cols, 0.0, horizon, horizon, again=again) for again in rule._cases(cols)]
+    return min(case.value for case in found if case is not None)
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_more_of_anything_never_raises_the_bound(seed):
-    """The optimum of the relaxation, which bounds all plans: wider links, more speed, another site."""
+def test_more_of_anything_never_makes_the_optimum_worse(seed):
+    """Wider links, more speed, more threads, another site: the relaxed optimum falls or stays, and so does the plan, but for a shard."""
     problem = worlds.random_problem(12, 3000, seed)
     before = place(problem)
+    horizon = before.seconds * 1.01
+    bound = optimum(problem, horizon)
+    assert bound <= before.seconds
     rng = np.random.default_rng(seed)
     name = problem.sites[int(rng.integers(1, len(problem.sites)))].name
     old = next(site for site in problem.sites if site.name == name)
     quicker = tuple(dataclasses.replace(v, seconds_per_row=v.seconds_per_row / 2) for v in old.variants)
-    for new in (
-        dataclasses.replace(old, up=4 * old.up, down=4 * old.down),
-        dataclasses.replace(old, variants=quicker),
-        dataclasses.replace(old, threads=2 * old.threads, host_cores=4 * old.host_cores),
-    ):
-        more = dataclasses.replace(problem, sites=tuple(new if s.name == name else s for s in problem.sites))
-        assert place(more).lower_bound <= before.seconds * (1 + 1e-6)
-    joined = explain.with_site(problem, explain.like(problem, name, "one-more"))
-    assert place(joined).lower_bound <= before.seconds * (1 + 1e-6)
+    better = [
+        dataclasses.replace(problem, sites=tuple(new if s.name == name else s for s in problem.sites))
+        for new in (
+            dataclasses.replace(old, up=4 * old.up, down=4 * old.down),
+            dataclasses.replace(old, variants=quicker),
+            dataclasses.replace(old, threads=2 * old.threads, host_cores=4 * old.host_cores),
+            dataclasses.replace(old, disk_bytes=math.inf),
+        )
+    ]
+    for more in (*better, explain.with_site(problem, explain.like(problem, name, "one-more"))):
+        after = place(more)
+        assert optimum(more, horizon) <= bound * (1 + 1e-6)
+        assert after.lower_bound <= before.seconds * (1 + 1e-6)
+        assert after.seconds <= before.seconds + one_shard(more, after)
 
 
 @pytest.mark.parametrize("seed", range(4))
