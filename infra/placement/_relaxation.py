@@ -306,14 +306,14 @@ def _under(
     if leaves.any() or sends.any():
         under.kind(
             "uplink",
-            np.zeros(len(sites)),
+            np.where(a.cloud, 0.0, -a.up_busy),
             (sites, t1, -1.0),
             (cols.site[sends], column[sends], (cols.sent / rate)[sends]),
             (home[leaves], given[leaves], (a.bytes[cols.givers] / a.up[home])[leaves]),
         )
     if g:
         at = cols.site[taken]
-        under.kind("downlink", np.zeros(len(sites)), (sites, t1, -1.0), (at, taken, cols.packed[taken] / a.down[at]))
+        under.kind("downlink", -a.down_busy, (sites, t1, -1.0), (at, taken, cols.packed[taken] / a.down[at]))
         tight = np.isfinite(a.disk[at])
         if tight.any():
             room = np.where(np.isfinite(a.disk), np.maximum(a.disk, 0), 0)

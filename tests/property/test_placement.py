@@ -22,7 +22,7 @@ from infra.placement._rounding import largest_remainders, round_off
 from infra.placement.programme import costs_of, place
 from infra.simulator import worlds
 from infra.solving import solve, variants_of
-from infra.testing.placement_suite import problems, require_sound
+from infra.testing.placement_suite import every_placement, problems, require_sound
 
 pytestmark = pytest.mark.property
 
@@ -296,6 +296,25 @@ def test_more_of_anything_never_makes_the_optimum_worse(seed):
         assert optimum(more, horizon) <= bound * (1 + 1e-6)
         assert after.lower_bound <= before.seconds * (1 + 1e-6)
         assert after.seconds <= before.seconds + one_shard(more, after)
+
+
+@settings(max_examples=20)
+@given(problems(shards=3), st.lists(st.sampled_from([0.0, 0.3, 3.0]), min_size=6, max_size=6))
+def test_what_was_placed_before_keeps_links_busy(problem, busy):
+    """By whole numbers the best of all placements, by the relaxation a bound of it."""
+    sites = tuple(
+        dataclasses.replace(site, up_busy_seconds=up, down_busy_seconds=down, disk_bytes=math.inf)
+        for site, up, down in zip(problem.sites, busy[:3], busy[3:], strict=True)
+    )
+    problem = dataclasses.replace(problem, sites=sites)
+    least = min(costs_of(problem, counts)["makespan"] for counts in every_placement(problem))
+    solution = place(problem)
+    assert solution.seconds == pytest.approx(least, rel=1e-5, abs=1e-6)
+    assert solution.seconds >= max(site.down_busy_seconds for site in sites)
+    assert solution.seconds >= max(site.up_busy_seconds for site in sites if not site.cloud)
+    cols = Columns(Arrays(problem), 6)
+    found = [relax(cols, 0.0, least * 1.001 + 1e-6, least or 1.0, again=again) for again in rule._cases(cols)]
+    assert min(case.value for case in found if case is not None) <= least * (1 + 1e-5) + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))

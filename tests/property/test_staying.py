@@ -73,6 +73,22 @@ def test_removing_a_site_moves_its_shards_and_no_others(make, sites, seed):
         assert left.seconds <= solve(without).seconds * (1 + NEARLY)
 
 
+@pytest.mark.parametrize("seed", [1, 4, 10])
+def test_where_few_links_are_the_limit_a_site_that_leaves_moves_little_more_than_its_shards(seed):
+    """What stays needs the links too; and where the site was what all waited for, only what is in the way moves."""
+    problem = random_problem(10, 2000, seed)
+    had = counted(solve(problem))
+    fixed = {origin.site for origin in problem.origins if origin.resident}
+    edges = {i for _, i in had if i.startswith("edge") and i not in fixed}
+    assert edges
+    for gone in edges:
+        without = explain.without(problem, gone)
+        left = solve(without, had=had)
+        require_sound(without, left)
+        assert left.seconds <= solve(without).seconds * (1 + NEARLY)
+        assert moved(left, had) <= 1.5 * sum(n for (_, i), n in had.items() if i == gone)
+
+
 @given(problems(shards=6, priced=True), st.sampled_from(OBJECTIVES), st.sampled_from([0.0, 0.93]), st.randoms())
 def test_wherever_the_shards_were_the_plan_is_sound_and_nearly_as_good(problem, objective, floor, random):
     problem = dataclasses.replace(problem, objective=objective, accuracy=floor)
