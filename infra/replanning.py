@@ -143,6 +143,8 @@ def believed(pace: Pace, work: float, seconds: float, before: float) -> float:
 
 def as_seen(site: PlaceSite, factor: float) -> PlaceSite:
     """The site at that speed, times the measured one: what made it slow, rows or the store, is not known."""
+    if factor == 1:
+        return site
     variants = tuple(replace(v, seconds_per_row=v.seconds_per_row / factor) for v in site.variants)
     return replace(site, variants=variants, latency_seconds=site.latency_seconds / factor)
 
@@ -188,7 +190,8 @@ def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARG
         for (o, v), n in each.loose.items():
             counts[o, each.site.name, v] += n
     now, _ = predict(rest, dict(counts))
-    cost = max(start_seconds(each.site) for each in standings if each.site.name in {m[3] for m in found})
+    reached = {move[3] for move in found}
+    cost = max(start_seconds(each.site) for each in standings if each.site.name in reached)
     return found if now - solution.seconds > max(margin * now, cost) else []
 
 
