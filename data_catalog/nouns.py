@@ -401,7 +401,7 @@ class Spread(Noun):
 
 
 class VariantSpeed(Noun):
-    """How fast one site runs one variant, measured through the engine's own runtime."""
+    """How fast one site runs one variant, measured through the runtime that the engine uses there."""
 
     rows_per_second: float  # of one thread
     batch: int
