@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.errors import SiteFailed
+from data_catalog.errors import SiteFailed, UnknownName
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
@@ -110,7 +111,8 @@ def collaborate(
         )
     if not report.open_reasons:  # what it answered may settle what earlier runs left open
         for earlier in settlement.open_runs(open_store(bucket), dataset, model):
-            as_far_as(reconcile, [earlier], ends, forgiving=True)
+            with suppress(UnknownName):  # another run has settled it meanwhile
+                as_far_as(reconcile, [earlier], ends, forgiving=True)
     return report
 
 
