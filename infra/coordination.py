@@ -10,7 +10,7 @@ import fcntl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import SettingError
+from data_catalog.errors import SettingError, StoreFull
 from infra.agreement import AGREEMENTS
 from infra.agreement._lease import Lease
 from infra.progress import publish
@@ -41,6 +41,7 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
     Raises:
         SettingError: several are configured, and there is no way to agree.
         Conflict: several are configured, and another one coordinates it.
+        StoreFull: the home cannot be written.
         StoreError: the register gave no answer.
     """
     if settings.coordinators == 1:
@@ -61,8 +62,12 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
 @contextmanager
 def _turn(folder: Path, what: str) -> Iterator[None]:
     """Wait until no other process of the home is in such a block; the kernel frees it when its holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{what}.lock").open("a") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / f"{what}.lock").open("a")
+    except OSError as error:
+        raise StoreFull(f"{folder} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from data_catalog.errors import StoreFull
 from infra.coordination import coordinating
 from infra.progress import listening
 from infra.settings import read_settings
@@ -53,3 +54,10 @@ def test_a_second_one_waits_for_the_first_until_that_is_killed(settings):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_home_that_cannot_be_written_is_said(settings, tmp_path):
+    (tmp_path / "file").touch()
+    home = replace(settings, home=tmp_path / "file")
+    with pytest.raises(StoreFull, match="set CLOUDEDGE_HOME"), coordinating(home, "runs-of-a", "never"):
+        pytest.fail("it has no place")  # pragma: no cover
