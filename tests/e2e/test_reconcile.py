@@ -91,10 +91,10 @@ def test_of_two_that_would_settle_a_run_one_does(up_home, quick_run, module_stor
     both = [up_home.start("reconcile", "--json", report["run_id"]) for _ in range(2)]
     said = [(*process.communicate(timeout=300), process.returncode) for process in both]
     assert 0 in {code for _, _, code in said}, said
-    for out, err, code in said:  # the one that came later either waited for the other, or found it done
-        settled = json.loads(out)[0] if code == 0 else {"pending_rows": 0}
-        assert settled["pending_rows"] == 0
-        assert code == 0 or "no unsettled run" in err, said
+    assert all(code == 0 or "no unsettled run" in err for _, err, code in said), said
+    reports = [json.loads(out)[0] for out, _, code in said if code == 0]
+    assert len({each["settled_at"] for each in reports}) == 1, "who came later gives the report of the other"
+    assert {each["pending_rows"] for each in reports} == {0}
     after = json.loads(module_store.get(report["report_key"]))
     assert len(after["earlier_reports"]) == 1
     assert (after["pending_rows"], after["missing_rows"]) == (0, 0)
