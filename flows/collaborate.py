@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.errors import SiteFailed
+from data_catalog.errors import SiteFailed, UnknownName
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report, Site
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
@@ -113,7 +114,8 @@ def collaborate(
         )
     if not report.open_reasons:  # what it answered may settle what earlier runs left open
         for earlier in settlement.open_runs(open_store(bucket), dataset, model):
-            as_far_as(reconcile, [earlier], ends, forgiving=True)
+            with suppress(UnknownName):  # another run has settled it meanwhile
+                as_far_as(reconcile, [earlier], ends, forgiving=True)
     return report
 
 
