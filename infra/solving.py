@@ -106,13 +106,16 @@ def _around(problem: Problem, found: Solution, stays: Mapping[tuple[str, str], i
     for (o, i, _), n in counts.items():
         left[o] -= n
         busy[i] += n * shard_seconds(sites[i], origins[o], variants[i])
-    used = {i for _, i, _ in counts}
+    kept: dict[str, dict[tuple[str, str], int]] = {name: {} for name in variants}
+    for (o, i, v), n in counts.items():
+        kept[i][o, v] = n
+    used = {i for i, mine in kept.items() if mine}
     for i in used:
         busy[i] += sites[i].dispatch_seconds + sites[i].variants[0].startup_seconds
-    standings = [Standing(site=sites[i], warm=i in used, busy=busy[i]) for i in variants]
+    standings = [Standing(site=sites[i], warm=i in used, busy=busy[i], kept=kept[i]) for i in variants]
     standings += [Standing(site=problem.sites[0], alive=False, loose={(o, ""): n for o, n in left.items() if n})]
-    rest = remainder(problem, standings)
     try:
+        rest = remainder(problem, standings)
         for key, n in place_rest(rest).counts.items() if rest else ():
             counts[key] = counts.get(key, 0) + n
         return put(problem, counts, found.lower_bound)

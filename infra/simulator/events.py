@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.replanning import may_copy
 from infra.simulator.policies import Policy, State, Worker, stay
 from infra.simulator.worlds import CALM, World
 
@@ -149,7 +150,7 @@ class _Run:
         worker.waiting[key] -= count
         if not worker.waiting[key]:
             del worker.waiting[key]
-        worker.done += count
+        worker.done[key] = worker.done.get(key, 0) + count
         self.answered += count
         self.last = max(self.last, self.state.now)
         if not worker.site.cloud:
@@ -181,6 +182,8 @@ class _Run:
         """
         state = self.state
         if not self.duplicate or not state.workers[name].alive or len(state.workers) > HELPED:
+            return
+        if not may_copy(state.problem):
             return
         for each in state.workers:
             self._settle(each)

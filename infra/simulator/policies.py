@@ -26,7 +26,7 @@ class Worker:
     seen: float = 0.0  # when it was looked at last
     version: int = 0  # of its finishing event; older ones are void
     warm: bool = False
-    done: int = 0  # shards answered
+    done: Queue = field(default_factory=dict)  # answered
     sent: float = 0.0  # bytes up its link: shards that others answer, and escalated rows
 
 
@@ -94,7 +94,8 @@ def _standing(state: State, name: str, loosened: bool) -> Standing:
     worker = state.workers[name]
     loose = {key: n for key, n in worker.waiting.items() if loosened and not state.origins[key[0]].resident}
     held = sum(n * state.shard_seconds(name, *key) for key, n in worker.waiting.items() if key not in loose)
+    kept = worker.done | {key: n + worker.done.get(key, 0) for key, n in worker.waiting.items() if key not in loose}
     return Standing(
         site=worker.site, alive=worker.alive, factor=worker.factor, warm=worker.warm,
-        busy=held + max(0.0, worker.free - state.now), loose=loose,
+        busy=held + max(0.0, worker.free - state.now), loose=loose, kept=kept,
     )  # fmt: skip

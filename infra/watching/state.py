@@ -122,6 +122,8 @@ class State:
         self.result = Watched(plan)
         self.events: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self.uploads = 0
+        self.joined: set[str] = set()  # sites that were not there at first
+        self.sent_beside = 0.0  # bytes that moves have cost beside those of the shards where they are
         self.hurry = False  # something has changed: look now, and plan whatever the last look found
         self.put_off = self.pause = 0.0  # no plan is made before that, and for how long it was put off
 
@@ -129,6 +131,13 @@ class State:
     def problem(self) -> Problem:
         """What was planned, with the sites that there are now."""
         return replace(self._problem, sites=tuple(self.places.values()))
+
+    @property
+    def open_problem(self) -> Problem:
+        """The same, less what moves have cost of a cap on bytes that is not in the places of the shards."""
+        problem = self.problem
+        caps = {name: cap - self.sent_beside if name == "bytes" else cap for name, cap in problem.caps.items()}
+        return replace(problem, caps=caps)
 
     def start(self, site: str) -> float:
         """Seconds from handing a site an order until it begins its first shard."""
