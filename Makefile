@@ -43,7 +43,7 @@ bench-fuzz: setup            ## thousands of malformed inputs, none of which may
 bench-federation: setup      ## training at skewed sites against training in one place
 	$(BIN)/python -m benchmarks.federation
 
-bench-dispatch: setup        ## seconds from handing over an order to its first line, by way of dispatch
+bench-dispatch: setup        ## seconds from handing over an order to its first result, by way of dispatch
 	$(BIN)/python -m benchmarks.dispatch
 
 bench-chaos: setup           ## a hundred moments at which somebody dies: rows lost, repeated, computed twice

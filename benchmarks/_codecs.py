@@ -102,12 +102,12 @@ def deliveries(megabits: int) -> dict[str, Any]:
 
     The planner's choice is made as in a run: by trials of the first shard, and by the rate that the probe measures.
     """
-    from tasks.probe_site import _measure_link
+    from tasks.probe_site import measure_link
 
     store = storage.open_store()
     total = min(MOST_BYTES, int(megabits * 1e6 / 8 * 5 * SECONDS))
     plains = list(batch(total))
-    up, down, _, _ = _measure_link(store, "bench")
+    up, down, _ = measure_link(store, "bench")
     link = min(up, down)
     trials = codec_trials.measure(plains[0]).tried
     chosen = codec_trials.choose(trials, link).codec

@@ -26,7 +26,6 @@ TARGETS = {
     "differing": Target(0, at_least=False),
     "recomputed_max_per_worker": Target(1, at_least=False),
 }
-MOST = 3  # times as many moments as kills, at most
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -71,11 +70,8 @@ def main() -> None:
     outcomes: list[disasters.Outcome] = []
     with tempfile.TemporaryDirectory() as folder, disasters.world(Path(folder)) as place:
         sys.stdout.write(f"undisturbed: {place.seconds:.1f} s, {place.undisturbed.num_rows} rows\n")
-        drawn = disasters.moments(MOST * chosen.kills, chosen.seed)
-        for first in range(0, len(drawn), 2):
-            if sum(sum(outcome.struck) for outcome in outcomes) >= chosen.kills:
-                break
-            outcomes.append(outcome := disasters.play(place, *drawn[first : first + 2]))
+        for outcome in disasters.rounds(place, chosen.kills, chosen.seed, 2):
+            outcomes.append(outcome)
             sys.stdout.write(f"{time.strftime('%H:%M:%S')} {len(outcomes)} {outcome}\n")
             sys.stdout.flush()
         metrics, lines = measure(outcomes, place.seconds)

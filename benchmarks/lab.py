@@ -66,7 +66,8 @@ def measure(result: dict[str, Any]) -> tuple[dict[str, float | None], list[str]]
         "seconds": ours["seconds"],
         "predicted_seconds": ours["predicted_seconds"],
         "rows": result["rows"],
-        "wire_over_link_bytes": ours["wire_bytes"] / ours["link_bytes"],
+        "seconds_prediction_error": abs(ours["predicted_seconds"] / ours["seconds"] - 1),
+        "bytes_reduction_on_the_wire": ours["raw_bytes"] / ours["wire_bytes"],
     }
     lines = [
         f"{result['rows']:,} rows of {ours['raw_bytes'] // result['rows']} bytes over {len(result['sites']) - 1} edges and a cloud."

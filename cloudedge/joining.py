@@ -22,11 +22,16 @@ from data_catalog.errors import BadInput, UnknownName
 from data_catalog.nouns import Site
 from infra import enrolment, settings
 from infra.security import pairs
+from tasks.probe_site import probe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from data_catalog.nouns import Profile
+    from infra.storage import Store
+
 LOOK_SECONDS = 1.0  # between two looks whether the coordinator admitted us
+BOOTED = Path("/run/systemd/system")  # is there where systemd runs: sd_booted(3)
 UNIT = """\
 [Unit]
 Description=cloudedge site {site}
@@ -72,8 +77,20 @@ def join(text: str, wait: float, start: bool) -> None:
     """Make this machine a site, and say how far it came."""
     token, home = enrolment.read_token(text), settings.read_settings().home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    member = enrolment.join(home, token, version("cloudedge"))
-    sys.stdout.write(f"{token.site} has a key pair in {pairs.folder(home, token.site)}, and is registered\n")
+    folder = pairs.folder(home, token.site)
+    measured: list[Profile] = []
+
+    def measure(store: Store, site: str) -> Profile:
+        measured.append(probe_machine(store, site, folder))
+        return measured[-1]
+
+    member = enrolment.join(home, token, version("cloudedge"), measure)
+    sys.stdout.write(f"{token.site} has a key pair in {folder}, and is registered\n")
+    sys.stdout.writelines(
+        f"measured: {found.cores} cores, {found.memory_bytes / 1e9:.1f} GB of memory, {found.disk_free_bytes / 1e9:.1f} GB of"
+        f" disk free; link {_rate(found.up_bytes_per_second)} up, {_rate(found.down_bytes_per_second)} down\n"
+        for found in measured
+    )
     unit = _write_unit(home, token.site)
     sys.stdout.write(f"the systemd unit is {unit}\n")
     if start:
@@ -102,12 +119,24 @@ def show(as_json: bool) -> None:
         sys.stdout.write("no site joined; `cloudedge site invite NAME` makes a token for a machine\n")
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("site", "state", "machine", "version", "last seen", "doing", "measured", "mailbox until"):
+    for name in (
+        "site",
+        "state",
+        "machine",
+        "version",
+        "last seen",
+        "doing",
+        "measured",
+        "up",
+        "down",
+        "mailbox until",
+    ):
         table.add_column(name)
     for line in lines:
         table.add_row(
             line.name, line.state, line.host or "-", line.version or "-", _ago(line.seen), line.doing or "-",
-            _ago(line.profile), "-" if line.access is None else f"in {_span(line.access)}",
+            _ago(line.profile), _rate(line.up_bytes_per_second), _rate(line.down_bytes_per_second),
+            "-" if line.access is None else f"in {_span(line.access)}",
         )  # fmt: skip
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDE).print(table)
 
@@ -148,7 +177,7 @@ def _write_unit(home: Path, site: str) -> Path:
 
 def _start(home: Path, site: str, unit: Path) -> str:
     """Start the site's process: by systemd if it runs here, else in the background of this machine until it restarts."""
-    if shutil.which("systemctl") and Path("/run/systemd/system").is_dir():
+    if shutil.which("systemctl") and BOOTED.is_dir():
         system = ["systemctl"] if os.geteuid() == 0 else ["systemctl", "--user"]
         for command in ([*system, "link", "--force", str(unit)], [*system, "enable", "--now", unit.name]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -169,6 +198,10 @@ def _start(home: Path, site: str, unit: Path) -> str:
 
 def _ago(seconds: float | None) -> str:
     return "never" if seconds is None else f"{_span(seconds)} ago"
+
+
+def _rate(bytes_per_second: float | None) -> str:
+    return "-" if bytes_per_second is None else f"{8 * bytes_per_second / 1e6:,.1f} Mbit/s"
 
 
 def _span(seconds: float) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WIDE = 200  # columns where nobody looks
 SHOWN = 12  # digits of a digest
+MANY = 40  # sites, above which those for which nothing changes are counted and not listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,14 @@ def replan(
         for text in changes.what_if:
             after = explain.change(after, text)
     changed = after != before
-    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
-    solution = solve(after, had=had) if changed else was
-    moved = _moved(made, solution) if changed else 0
+    solution, moved = solve_again(made, after) if changed else (was, 0)
     reasons = _why(made, after, solution, why) if why else []
     if as_json:
         again = {"replanned": _as_data(after, solution, None), "moved_shards": moved} if changed else {}
         _print_json({"run_id": made.run_id, "plan": _as_data(before, was, made), **again, "why": reasons})
         return
     if changed:
-        _show_both(made, (before, was), (after, solution), moved)
+        show_both(made, (before, was), (after, solution), moved)
     elif not why:
         _show(made, before, was)
     for line in reasons:
@@ -143,10 +142,15 @@ def _asked(before: Problem, asked: Mapping[str, Any]) -> Problem:
     )  # fmt: skip
 
 
-def _moved(made: Plan, solution: Solution) -> int:
-    """Shards that another site answers."""
-    before = _sites(made)
-    return sum(before[digest] != site for digest, site in _assigned(made, solution).items())
+def solve_again(made: Plan, after: Problem) -> tuple[Solution, int]:
+    """What the plan would be for that problem, its shards being where it has them; and how many another site would answer.
+
+    Raises:
+        PlanError: no plan satisfies the constraints.
+    """
+    had = Counter((p.shard.origin, p.site) for p in made.placements if not p.reused)
+    solution, before = solve(after, had=had), _sites(made)
+    return solution, sum(before[digest] != site for digest, site in _assigned(made, solution).items())
 
 
 def _sites(made: Plan) -> dict[str, str]:
@@ -208,28 +212,36 @@ def _show(made: Plan, solved: Problem, solution: Solution) -> None:
     console.print(f"plan      {made.run_id}")
 
 
-def _show_both(made: Plan, before: tuple[Problem, Solution], after: tuple[Problem, Solution], moved: int) -> None:
-    """Old against new, side by side."""
+def show_both(made: Plan, before: tuple[Problem, Solution], after: tuple[Problem, Solution], moved: int) -> None:
+    """Old against new, side by side, and how many shards another site would answer.
+
+    Of many sites only those for which something changes are listed.
+    """
     old, new = ({line.site: line for line in plan_table.lines(*each)} for each in (before, after))
+    names = list(dict.fromkeys([*old, *new]))
+    same = {name for name in names if _said(old.get(name)) == _said(new.get(name))} if len(names) > MANY else set()
     table = _table(
         f"plan {made.run_id}, before and after", ("site", "binds", "then"),
         ("shards", "then", "seconds", "then", "bytes over its link", "then"),
     )  # fmt: skip
-    for name in dict.fromkeys([*old, *new]):
-        was, now = old.get(name), new.get(name)
-        pairs = [
-            (f"{getattr(line, key):{how}}" if line else "-")
-            for key, how in (("shards", ""), ("seconds", ".3f"), ("bytes", ",.0f"))
-            for line in (was, now)
-        ]
-        table.add_row(name, was.binds if was else "-", now.binds if now else "-", *pairs)
+    for name in names:
+        if name not in same:
+            pairs = zip(_said(old.get(name)), _said(new.get(name)), strict=True)
+            table.add_row(name, *(each for pair in pairs for each in pair))
     console = _console()
     console.print(table)
+    if same:
+        console.print(f"for the other {len(same)} sites nothing changes")
     console.print()
     for when, each in (("before", before), ("after", after)):
         for said in plan_table.totals(*each):
             console.print(f"{when:7} {said}", soft_wrap=True)
     console.print(f"{moved} of {sum(before[1].counts.values())} shards would be answered elsewhere")
+
+
+def _said(line: plan_table.SiteLine | None) -> tuple[str, str, str, str]:
+    """What binds a site, its shards, seconds and bytes, as they are shown."""
+    return (line.binds, f"{line.shards}", f"{line.seconds:.3f}", f"{line.bytes:,.0f}") if line else ("-",) * 4
 
 
 def _as_data(solved: Problem, solution: Solution, made: Plan | None) -> dict[str, Any]:

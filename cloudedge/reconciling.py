@@ -37,7 +37,7 @@ def reconcile(run_id: str, *, as_json: bool) -> int:
     else:
         sys.stdout.writelines(f"{line(report)}\n" for report in settled)
         sys.stdout.write("" if settled else "nothing is left open\n")
-    return running.PARTIAL if any(report.missing_rows or report.pending_rows for report in settled) else 0
+    return running.PARTIAL if any(report.status == "partial" or report.pending_rows for report in settled) else 0
 
 
 def _load_flow() -> None:
@@ -47,9 +47,11 @@ def _load_flow() -> None:
 def line(report: Report) -> str:
     """What became of a run, in a line."""
     answered = f"{report.rows_out:,} of {report.rows_in:,} rows, {report.escalated_rows:,} by the cloud"
-    if not report.missing_rows and not report.pending_rows:
+    if report.status == "complete" and not report.pending_rows:
         return f"{report.run_id}: settled: {answered}"
-    reasons = "; ".join(f"{name}: {why}" for name, why in report.open_reasons.items())
+    reasons = "; ".join(
+        f"{name}: {why}" for name, why in [*report.open_reasons.items(), *report.unseen_sources.items()]
+    )
     return (
         f"{report.run_id}: still open: {answered}, {report.missing_rows:,} missing, {report.pending_rows:,} wait for the"
         f" cloud ({reasons})"

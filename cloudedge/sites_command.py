@@ -69,7 +69,7 @@ def invite(site: str, tier: str, threads: int, days: float, catalog: tuple[Path,
     "--start/--no-start", default=True, show_default=True, help="Start the site's process, by systemd if it runs."
 )
 def join(token: str, wait: float, start: bool) -> None:
-    """Make this machine the site of TOKEN: keys, registration, a systemd unit; then start it."""
+    """Make this machine the site of TOKEN: keys, a measurement, registration, a systemd unit; then start it."""
     from cloudedge import joining
 
     joining.join(token, wait, start=start)

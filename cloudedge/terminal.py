@@ -154,6 +154,8 @@ def show_report(report: Report, page: Path) -> None:
         console.print(f"plan      {planned(report)}", soft_wrap=True)
     for name, why in report.open_reasons.items():
         console.print(f"[yellow]open[/]      {name}: {escape(why)}", soft_wrap=True)
+    for name, why in report.unseen_sources.items():
+        console.print(f"[yellow]open[/]      source {name}: {escape(why)}", soft_wrap=True)
     if report.missing_rows or report.pending_rows:
         counts = f"{report.missing_rows:,} rows are missing, {report.pending_rows:,} wait for the cloud"
         console.print(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_catalog.nouns import Name, Noun, Site
+from data_catalog.nouns import Name, Noun, Profile, Site
 
 
 class Access(Noun):
@@ -80,9 +80,7 @@ class Registration(Noun):
     nonce: str  # of the invitation
     public_pem: str  # to wrap data keys to
     version: str  # of cloudedge
-    host: str
-    cores: int
-    memory_bytes: int
+    profile: Profile  # what was measured there: machine and link, of no variant yet
 
 
 class Admission(Noun):

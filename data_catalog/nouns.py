@@ -401,7 +401,7 @@ class Spread(Noun):
 
 
 class VariantSpeed(Noun):
-    """How fast one site runs one variant, measured through the engine's own runtime."""
+    """How fast one site runs one variant, measured through the runtime that the engine uses there."""
 
     rows_per_second: float  # of one thread
     batch: int
@@ -553,6 +553,7 @@ class WorkOrder(Noun):
     escalation: EscalationOrder | None = None
     fallback: str = ""  # why it answers with an earlier variant than it was told to
     watched: bool = False  # whether the site says how far it is, and asks whether shards were withdrawn
+    access: AccessDecision | None = None  # that it may be given, as judged when it was written
 
 
 class Escalated(Noun):
@@ -666,7 +667,7 @@ class Report(Noun):
 
     schema_version: int = REPORT_SCHEMA_VERSION
     run_id: str
-    status: Literal["complete", "partial"]  # partial: rows are missing
+    status: Literal["complete", "partial"]  # partial: rows are missing, or may be
     dataset: Name
     model: Name
     model_version: str
@@ -713,5 +714,8 @@ class Report(Noun):
     pending_rows: int = 0  # unsure rows that wait for the cloud; the edge's answer stands for now
     open_reasons: dict[str, str] = Field(default_factory=dict)  # by site, or `escalations`: why an order did not end
     missing_key: str = ""  # of the Parquet file that names the missing rows; empty: there are none
+    unseen_sources: dict[Name, str] = Field(
+        default_factory=dict
+    )  # what they hold now is not known; why, and what was done
     settled_at: float | None = None  # when what had been left open was done, at last
     earlier_reports: tuple[str, ...] = ()  # keys of what was reported before that

@@ -13,4 +13,5 @@ class Unsettled(Noun):
     model: Model
     sites: tuple[Site, ...]
     sent: dict[Name, int]  # by site: bytes of shards that left it when they were compressed
+    sources: tuple[Name, ...] = ()  # whose site has not said what they hold now, or has not stored their shards
     tries: int = 0  # to settle it; no two orders of a run have one name

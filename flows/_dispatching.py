@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from data_catalog.nouns import Dataset, Noun, Placement, Profile, Receipt, Site, VariantCard
 from data_catalog.orders import Answered, CompressOrder, DeliverOrder, Kind, Prepared, PrepareOrder, ProbeOrder
@@ -11,6 +13,7 @@ from flows.fulfil import fulfil
 from flows.probe import probe as probe_here
 from infra import keys
 from infra.ledger import Index, read_index
+from infra.pipeline import as_far_as, side_by_side
 from infra.progress import Stopwatch, publish
 from infra.settings import read_settings
 from infra.storage import open_store
@@ -18,6 +21,9 @@ from tasks.ask_site import ask_site_task
 from tasks.compress_shards import compress_shards_task
 from tasks.cut_shards import cut_shards_task
 from tasks.preprocess_source import preprocess_source_task
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,45 @@ class Ready:
     wan_bytes: int = 0  # that crossed the origin's link for it
 
 
+def as_far_as_heard(
+    function: Callable[[Item], Done], items: Sequence[Item], site_of: Callable[[Item], Site | None], until: float | None
+) -> tuple[dict[Item, Done], dict[Item, str]]:
+    """Call the function on all items at once; what this process does is not cut short, what other sites do is, by `until`.
+
+    Args:
+        function: has a site do something.
+        items: what it gets.
+        site_of: whose an item is; None: of no site that takes part, whatever that does.
+        until: epoch seconds, after which no other site is waited for; None: no limit.
+
+    Returns:
+        By item what it returned, and why there is no answer, in a line.
+
+    Raises:
+        Exception: as `as_far_as`; of this process, what the first failing item raised.
+    """
+    apart = [item for item in items if (site := site_of(item)) and site.dispatch != "embedded"]
+    here = [item for item in items if item not in apart]
+
+    def call(group: list[Item]) -> tuple[dict[Item, Done], dict[Item, str]]:
+        done, late = as_far_as(function, group, until if group is apart else None)
+        return dict(zip([item for item in group if item not in late], done, strict=True)), late
+
+    (own, _), (others, late) = side_by_side(call, [here, apart])
+    return own | others, late
+
+
 def prepare(
-    origin: Site | None, batch: Dataset, source: str, run_id: str, work: Path, bucket: str, watch: Stopwatch
+    origin: Site | None,
+    batch: Dataset,
+    source: str,
+    run_id: str,
+    work: Path,
+    bucket: str,
+    watch: Stopwatch,
+    again: int = 0,
 ) -> Ready:
-    """Preprocess a source and cut it into shards, where it is born."""
+    """Preprocess a source and cut it into shards, where it is born; `again` is of the try to settle a run."""
     name, threads = batch.source(source).site, origin.threads if origin else 1
     if origin is None or origin.dispatch == "embedded":
         with watch.stage("preprocess", name):
@@ -43,7 +84,7 @@ def prepare(
         return Ready(index, done.spool, done.quarantined_rows)
     order = PrepareOrder(dataset=batch, source=source, threads=threads)
     with watch.stage("preprocess", name):
-        answered = _ask(origin, "prepare", order, run_id, f"prepare-{source}", bucket)
+        answered = _ask(origin, "prepare", order, run_id, _named(f"prepare-{source}", again), bucket)
         prepared = Prepared.model_validate(answered.body)
         key = keys.shard_index(batch.name, source, prepared.fingerprint)
         index = read_index(open_store(bucket).get(key), key)
@@ -56,13 +97,20 @@ def probe(site: Site, cards: tuple[VariantCard, ...], run_id: str, bucket: str) 
     if site.dispatch == "embedded":
         return probe_here(site, cards)
     answered = _ask(site, "probe", ProbeOrder(site=site, cards=cards), run_id, f"probe-{site.name}", bucket)
-    return Profile.model_validate(answered.body)
+    return Profile.model_validate(answered.body).model_copy(update={"site": site.name})  # it speaks for itself alone
 
 
 def compress(
-    origin: Site, batch: Dataset, source: str, placements: list[Placement], spool: Path | None, run_id: str, bucket: str
+    origin: Site,
+    batch: Dataset,
+    source: str,
+    placements: list[Placement],
+    spool: Path | None,
+    run_id: str,
+    bucket: str,
+    again: int = 0,
 ) -> int:
-    """Compress a source's shards at their origin and store them; the bytes that crossed its link."""
+    """Compress a source's shards at their origin and store them; the bytes that crossed its link. `again` as of `prepare`."""
     if origin.dispatch == "embedded":
         stored = compress_shards_task(
             batch, source, placements, spool, origin.shards_on_premises, bucket, origin.threads
@@ -72,7 +120,7 @@ def compress(
         dataset=batch, source=source, placements=tuple(placements), on_premises=origin.shards_on_premises,
         threads=origin.threads,
     )  # fmt: skip
-    answered = _ask(origin, "compress", order, run_id, f"compress-{source}", bucket)
+    answered = _ask(origin, "compress", order, run_id, _named(f"compress-{source}", again), bucket)
     publish("compress", origin.name, len(placements), len(placements))
     return answered.wan_in + answered.wan_out  # each byte is in one answer, this one or that of the letter beside it
 
@@ -96,6 +144,10 @@ def answer(site: Site, order_key: str, run_id: str, bucket: str) -> Receipt:
 def deliver(site: Site, number: int, run_id: str, bucket: str) -> None:
     """Wait until a site with a mailbox has sent what its link kept back; `number` is of the try."""
     _ask(site, "deliver", DeliverOrder(), run_id, f"deliver-{site.name}-{number}", bucket)
+
+
+def _named(name: str, again: int) -> str:
+    return f"{name}.{again}" if again else name
 
 
 def _ask(site: Site, kind: Kind, order: Noun | str, run_id: str, name: str, bucket: str) -> Answered:

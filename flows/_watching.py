@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from data_catalog.catalog import Catalog
-from data_catalog.errors import AccessDenied, SiteFailed
-from data_catalog.nouns import Dataset, Placement, Plan, Profile, Receipt, Site
+from data_catalog.errors import AccessDenied, CloudEdgeError, SiteFailed
+from data_catalog.nouns import AccessDecision, Dataset, Placement, Plan, Profile, Receipt, Site
 from flows import _dispatching as dispatching
+from flows._prepare import Prepared
+from infra import choice, newcomers
 from infra.keys import is_encrypted
-from infra.newcomers import newcomers
 from infra.problem import place_site, problem_of
 from infra.security.policy import authorise
 from infra.storage import open_store
 from infra.watching import Hands, Joined, Watched, watch
+from tasks.offer_variants import offer_variants_task
+from tasks.refine_profiles import refine_profiles_task
 from tasks.write_orders import write_orders_task
 
 SENT_SECONDS, PAUSE_SECONDS = 120.0, 0.5  # how long a busy site may take to send shards; between two looks
@@ -30,10 +37,10 @@ def answer_watched(
     batch: Dataset,
     sites: list[Site],
     profiles: list[Profile],
-    sources: dict[str, dispatching.Ready],
+    ready: Prepared,
     answer: Callable[[str], Receipt],
     bucket: str,
-    elastic: Catalog | None = None,
+    elastic: Callable[[], Catalog] | None = None,
     ends: float | None = None,
 ) -> Watched:
     """Have the first orders done, whoever does them in the end, or as far as they are when the time is over.
@@ -43,10 +50,10 @@ def answer_watched(
         batch: the dataset.
         sites: of the run; those that join are added.
         profiles: of each, in the sites' order; likewise.
-        sources: that were prepared, by name.
+        ready: what was there before the plan.
         answer: has the order of that key done.
         bucket: of the store.
-        elastic: the catalog, if its other sites may join.
+        elastic: gives the catalog as it is now, if its other sites may join. One that was never measured is, beside the run.
         ends: epoch seconds after which nobody is waited for; None: no limit.
 
     Raises:
@@ -74,13 +81,21 @@ def answer_watched(
             time.sleep(PAUSE_SECONDS)
         return 0  # its receipt has them
 
+    asked: set[str] = set()
+
     def join() -> list[Joined]:
-        found = []
-        for site, profile, card in newcomers(elastic, {s.name for s in sites}, plan, store, begun) if elastic else []:
-            try:
-                access = authorise("run", batch, [site])
-            except AccessDenied:
-                continue  # who may not take part has not come
+        found: list[Joined] = []
+        if elastic is None:
+            return found
+        catalog, taking_part = elastic(), {s.name for s in sites}
+        for site, last in newcomers.unmeasured(catalog, taking_part, plan, store, begun):
+            if site.name not in asked and allowed(site):
+                asked.add(site.name)
+                call = partial(contextvars.copy_context().run, measure, site, last)
+                threading.Thread(target=call, name=f"probe-{site.name}", daemon=True).start()
+        for site, profile, card in newcomers.newcomers(catalog, taking_part, plan, store, begun):
+            if (access := allowed(site)) is None:
+                continue
             place = place_site(site, profile, [(card, plan.cascades.get(card.digest, plan.cascade))])
             size = profile.variants[card.digest].batch
             found.append(Joined(site=site, place=place, card=card, batch=size, access=access))
@@ -88,12 +103,34 @@ def answer_watched(
             profiles.append(profile)
         return found
 
-    trials = {name: ready.index.trials for name, ready in sources.items()}
-    problem = problem_of(plan, batch, sites, profiles, trials)
+    def allowed(site: Site) -> tuple[AccessDecision, ...] | None:
+        """What lets a site take part; who may not has not come."""
+        try:
+            return authorise("run", batch, [site])
+        except AccessDenied:
+            return None
+
+    def measure(site: Site, last: Profile | None) -> None:
+        """Measure a site as before a run; the next look finds its profile. The run goes on without one that fails at it."""
+        used = {card.digest for card in newcomers.usable(plan, site)}
+        with suppress(CloudEdgeError):
+            offered = offer_variants_task(ready.cards, [site], bucket)[site.name]
+            new = choice.unmeasured(last, [card for card in offered if card.digest in used])
+            if not new:
+                return  # it has refused them
+            start = time.time()
+            profile = dispatching.probe(site, new, plan.run_id, bucket)
+            refine_profiles_task([profile], {site.name: time.time() - start - profile.probe_seconds}, [], bucket)
+
+    trials = {name: source.index.trials for name, source in ready.sources.items()}
+    holding = {placement.site for placement in plan.placements}
+    # who is silent and has nothing gets nothing
+    there = [(s, p) for s, p in zip(sites, profiles, strict=True) if s.name not in ready.silent or s.name in holding]
+    problem = problem_of(plan, batch, [site for site, _ in there], [profile for _, profile in there], trials)
     return watch(
         plan,
         problem,
-        sites,
+        [site for site, _ in there],
         Hands(answer=lambda _, order_key: answer(order_key), write=write, upload=upload, join=join),
         store,
         ends=ends,

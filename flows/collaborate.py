@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +14,12 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.errors import SiteFailed
-from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report
+from data_catalog.errors import SiteFailed, UnknownName
+from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report, Site
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
 from flows import _dispatching as dispatching
-from flows._prepare import Entries, entries_of, new_run_id, prepare
+from flows._prepare import Entries, catalog_of, entries_of, halfway, new_run_id, prepare
 from flows._watching import answer_watched, worth_watching
 from flows.reconcile import reconcile
 from infra import settlement, whereabouts
@@ -35,6 +38,7 @@ from tasks.order_escalations import order_escalations_task
 from tasks.order_sends import order_sends_task
 from tasks.plan_placement import plan_placement_task
 from tasks.publish_plan import publish_plan_task
+from tasks.publish_profiles import publish_profiles_task
 from tasks.publish_report import publish_report_task
 from tasks.refine_profiles import refine_profiles_task
 from tasks.write_orders import write_orders_task
@@ -100,7 +104,7 @@ def collaborate(
     entries = entries_of(settings, dataset, model, sites)
     require_edges(budget, [site.name for site in entries.where if site.tier == "edge"], "parameter `escalate_at_most`")
     watch = Stopwatch()
-    joining = Catalog(settings.catalog_folders) if elastic else None
+    joining = partial(catalog_of, settings) if elastic else None
     with (
         coordinating(settings, f"runs-of-{dataset}", new_run_id(watch)) as run_id,
         workspace(settings.home) as work,
@@ -110,7 +114,8 @@ def collaborate(
         )
     if not report.open_reasons:  # what it answered may settle what earlier runs left open
         for earlier in settlement.open_runs(open_store(bucket), dataset, model):
-            as_far_as(reconcile, [earlier], ends, forgiving=True)
+            with suppress(UnknownName):  # another run has settled it meanwhile
+                as_far_as(reconcile, [earlier], ends, forgiving=True)
     return report
 
 
@@ -123,22 +128,21 @@ def _run(
     demands: Demands,
     rule: str,
     replan: bool,
-    joining: Catalog | None,
+    joining: Callable[[], Catalog] | None,
     ends: float | None,
     work: Path,
     bucket: str,
     watch: Stopwatch,
 ) -> Report:
     """The stages, in order, in a folder of the run's own."""
-    where = entries.where
-    ready = prepare(entries, run_id, work, bucket, watch)
-    batch, chosen, profiles = ready.batch, ready.chosen, ready.profiles
+    ready = prepare(entries, run_id, work, bucket, watch, ends)
+    where, batch, chosen, profiles = ready.where, ready.batch, ready.chosen, ready.profiles
     named = {site.name: site for site in where}
 
     with watch.stage("plan"):
         plan = plan_placement_task(
             run_id, batch, ready.cards, chosen, where, profiles, ready.indexes, bound, bucket, confidence, budget,
-            ready.fallbacks, demands, ready.options, rule=rule,
+            ready.fallbacks, demands, ready.options, rule=rule, silent=ready.silent,
         )  # fmt: skip
         publish_plan_task(plan, bucket)
         if worth_watching(plan, batch):  # otherwise no shard is placed anew
@@ -147,17 +151,23 @@ def _run(
         orders = write_orders_task(plan, where, bucket, restricted=batch.sensitivity == "restricted", watched=watched)
 
     def compress(source: str) -> tuple[str, int]:
-        origin = named[batch.source(source).site]
+        origin = origin_of(source)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
             crossed = dispatching.compress(origin, batch, source, mine, ready.sources[source].spool, run_id, bucket)
         return origin.name, ready.sources[source].wan_bytes + crossed
 
+    def origin_of(source: str) -> Site:
+        return named[batch.source(source).site]
+
     # sites that are processes of their own answer what is there while others still send their shards
     # who opens restricted shards gets the keys when they are sealed, so these are not answered meanwhile
     apart = batch.sensitivity == "restricted" or not all(site.dispatch == "mailbox" for site in where)
-    beside = [] if apart else list(ready.sources)
-    sent = side_by_side(compress, [source for source in ready.sources if source not in beside])
+    # nobody but itself has to answer what a site has that is silent, so it is not waited for
+    beside = [name for name in ready.sources if not apart or origin_of(name).name in ready.silent]
+    first = [name for name in ready.sources if name not in beside]
+    stored, unstored = dispatching.as_far_as_heard(compress, first, origin_of, halfway(ends))
+    sent = list(stored.values())
 
     dispatch: dict[str, float] = {}
     answered = Watched(plan)
@@ -173,17 +183,18 @@ def _run(
 
     def first_answers() -> Watched:
         if watched:
-            return answer_watched(plan, batch, where, profiles, ready.sources, answer, bucket, joining, ends)
+            return answer_watched(plan, batch, where, profiles, ready, answer, bucket, joining, ends)
         receipts, late = as_far_as(answer, list(orders.values()), ends)
         return Watched(plan, receipts, late=late)
 
     def send_beside() -> Watched:
-        came, late = as_far_as(compress, beside, ends)
-        return Watched(plan, sent=came, late=late)
+        came, left = dispatching.as_far_as_heard(compress, beside, origin_of, ends)
+        unstored.update(left)
+        return Watched(plan, sent=list(came.values()))
 
     with watch.stage("infer"):
         answered, others = side_by_side(lambda act: act(), [first_answers, send_beside])
-        late = answered.late | others.late
+        late = {origin_of(name).name: why for name, why in unstored.items()} | answered.late
         plan, receipts = answered.plan, answered.receipts
         sent += answered.sent + others.sent
         if answered.replanned:
@@ -200,17 +211,21 @@ def _run(
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
         mended, waiting = as_far_as(answer, [unsure] if unsure else [], ends, forgiving=True)
-        receipts, left_open = receipts + mended, settlement.open_sites(late | waiting)
-    refine_profiles_task(profiles, dispatch, [r for r in receipts if not r.lost], bucket)
+        receipts, left_open = receipts + mended, settlement.open_sites(late | waiting | ready.absent)
+    measured = [profile for profile in profiles if profile.site not in ready.silent]
+    refined = refine_profiles_task(measured, dispatch, [r for r in receipts if not r.lost], bucket)
+    if ready.measured or refined != measured:
+        publish_profiles_task(refined)
 
     with watch.stage("aggregate"):
         receipts = settlement.receipts_of(open_store(bucket), plan) if late else receipts
         totals = aggregate_results_task(plan, batch, entries.network, receipts, work, bucket, left_open)
 
     left_out = sum(source.quarantined_rows for source in ready.sources.values())
-    if totals.pending or totals.missing:
+    if totals.pending or totals.missing or ready.before:
         left = Unsettled(
-            run_id=run_id, dataset=batch, model=entries.network, sites=tuple(where), sent=settlement.added(sent)
+            run_id=run_id, dataset=batch, model=entries.network, sites=tuple(where), sent=settlement.added(sent),
+            sources=tuple(sorted({*ready.before, *unstored})),
         )  # fmt: skip
         keep_unsettled_task(left, bucket, is_open=True)
     report = write_report_task(
@@ -226,6 +241,7 @@ def _run(
         left_out,
         answered.replanned,
         left_open,
+        ready.unseen,
     )
     publish_report_task(report)
     return report

@@ -15,6 +15,7 @@ from infra.settings import read_settings
 from infra.workspace import workspace
 from tasks.plan_placement import plan_placement_task
 from tasks.publish_plan import publish_plan_task
+from tasks.publish_profiles import publish_profiles_task
 
 
 @flow(name="plan", flow_run_name="plan {dataset} answered by {model}")
@@ -51,8 +52,10 @@ def plan(
     with workspace(settings.home) as work:
         ready = prepare(entries, run_id, work, bucket, watch)
         made = plan_placement_task(
-            run_id, ready.batch, ready.cards, ready.chosen, entries.where, ready.profiles, ready.indexes, bound,
+            run_id, ready.batch, ready.cards, ready.chosen, ready.where, ready.profiles, ready.indexes, bound,
             bucket, confidence, None, ready.fallbacks, demands, ready.options, afresh=afresh,
         )  # fmt: skip
         publish_plan_task(made, bucket)
+        if ready.measured:
+            publish_profiles_task(ready.profiles)
     return made

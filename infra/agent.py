@@ -16,7 +16,15 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import CloudEdgeError, ObjectMissing, OrderRefused, StoreError, StoreFull, StoreUnreachable
+from data_catalog.errors import (
+    CloudEdgeError,
+    CorruptObject,
+    ObjectMissing,
+    OrderRefused,
+    StoreError,
+    StoreFull,
+    StoreUnreachable,
+)
 from data_catalog.orders import Answered, Failure, Letter, Presence
 from infra import keys, mailbox, sites
 from infra.engine import failed
@@ -79,7 +87,7 @@ def work(site: str, store: SiteStore, do: Mapping[Kind, Do], say: Callable[[str]
             try:
                 if idle:
                     found = unread(site, store, {kind for number in idle for kind in sorts[number]}, settled)
-            except (StoreError, OrderRefused) as error:
+            except (StoreError, OrderRefused, CorruptObject) as error:  # whoever posts next writes the mailbox anew
                 say(f"{error}; trying again")
                 pause = SLOWEST
             for number in idle:

@@ -1,20 +1,23 @@
 """One coordinator at a time: what it writes for a run is admitted by its lease first, where several are configured.
 
-With one coordinator, the default, all of this does nothing. What is agreed, and what a paused coordinator can still
-do, is in `docs/agreement.md`.
+With one, the default, there may still be several processes of one home: a command and a worker's flow runs. They take
+turns. What is agreed, and what a paused coordinator can still do, is in `docs/agreement.md`.
 """
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from data_catalog.errors import SettingError
+from data_catalog.errors import SettingError, StoreFull
 from infra.agreement import AGREEMENTS
 from infra.agreement._lease import Lease
+from infra.progress import publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from infra.settings import Settings
     from infra.storage import Store
@@ -24,7 +27,9 @@ _held: dict[str, Lease] = {}  # by what was coordinated: a run's id, a folder
 
 @contextmanager
 def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True) -> Iterator[str]:
-    """Be the only coordinator of `what` in this block, where several are configured; gives the name to write under.
+    """Be the only coordinator of `what` in this block; gives the name to write under.
+
+    Another process of this home is waited for. Where several coordinators are configured, another one is not.
 
     Args:
         settings: say how many coordinators there are and how they agree.
@@ -35,11 +40,13 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
 
     Raises:
         SettingError: several are configured, and there is no way to agree.
-        Conflict: another one coordinates it.
+        Conflict: several are configured, and another one coordinates it.
+        StoreFull: the home cannot be written.
         StoreError: the register gave no answer.
     """
     if settings.coordinators == 1:
-        yield name
+        with _turn(settings.home / "coordinating", what):
+            yield name
         return
     lease = Lease(AGREEMENTS.get(way(settings), "CLOUDEDGE_AGREEMENT").connect(settings), what, settings.lease_seconds)
     token = lease.take()
@@ -50,6 +57,23 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
     finally:
         del _held[named]
         lease.release()
+
+
+@contextmanager
+def _turn(folder: Path, what: str) -> Iterator[None]:
+    """Wait until no other process of the home is in such a block; the kernel frees it when its holder dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / f"{what}.lock").open("a")
+    except OSError as error:
+        raise StoreFull(f"{folder} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            publish("wait for another run", "coordinator", 0, 0, "")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def way(settings: Settings) -> str:

@@ -1,9 +1,9 @@
 """How a machine becomes a site, and stops being one: the coordinator's side of `cloudedge site`, and `join` at the machine.
 
 An invitation is a token: whom to obey, where to send a registration, and a secret that the coordinator can make again from its
-own key and keeps nowhere. The machine makes its key pair, sends the public key with an HMAC by the secret, and the coordinator
-admits it: it publishes the key, writes the site's entry beside those of the catalog, and its first mailbox. An
-invitation is good for one admission.
+own key and keeps nowhere. The machine makes its key pair, sends the public key and what was measured there, with an HMAC by the
+secret, and the coordinator admits it: it publishes the key, writes the site's entry beside those of the catalog, its
+profile and its first mailbox. An invitation is good for one admission.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from data_catalog.nouns import Site
+    from data_catalog.nouns import Profile, Site
     from infra.storage import Store
 
 Read = TypeVar("Read", bound=Noun)
 TOKEN = "cloudedge1-"  # noqa: S105  how a token begins
-REGISTRATION_BYTES = 1 << 16
+REGISTRATION_BYTES = 2 << 20  # of a registration, and of the object with which the link is measured
 
 
 def invite(store: Store, home: Path, site: Site, seconds: float) -> str:
@@ -53,8 +53,8 @@ def invite(store: Store, home: Path, site: Site, seconds: float) -> str:
     )
     access = presigning.sign_access(
         store.signer(),
-        [keys.mailbox(site.name)],
-        [keys.registration(site.name)],
+        [keys.mailbox(site.name), keys.trial(site.name)],
+        [keys.registration(site.name), keys.trial(site.name)],
         now,
         int(seconds),
         REGISTRATION_BYTES,
@@ -89,10 +89,16 @@ def read_token(text: str) -> Token:
     return token
 
 
-def join(home: Path, token: Token, version: str) -> Membership:
+def join(home: Path, token: Token, version: str, measure: Callable[[Store, str], Profile]) -> Membership:
     """Make this machine the token's site: make its key pair, send the registration, keep whom to obey.
 
     Done again, it sends the same key. The coordinator has to admit it before it gets orders.
+
+    Args:
+        home: of this machine.
+        token: the invitation.
+        version: of cloudedge.
+        measure: gives the profile of this machine as that site, with the store as the token lets it be reached.
 
     Raises:
         StoreError, StoreRefused: the registration cannot be sent; says why.
@@ -101,17 +107,16 @@ def join(home: Path, token: Token, version: str) -> Membership:
 
     held = pairs.private_keys(home, token.site)
     key = next(iter(held.values()), None) or pairs.make(home, token.site, pairs.CURRENT)
+    store = SignedStore(token.access)
     registration = Registration(
         site=token.site,
         nonce=token.nonce,
         public_pem=key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
         version=version,
-        host=sites.host_name(),
-        cores=sites.core_count(),
-        memory_bytes=sites.memory_bytes(),
+        profile=measure(store, token.site),
     ).model_dump_json()
     admission = Admission(registration=registration, proof=_proof(token.secret, registration))
-    SignedStore(token.access).put(keys.registration(token.site), admission.model_dump_json().encode())
+    store.put(keys.registration(token.site), admission.model_dump_json().encode())
     member = Membership(site=token.site, coordinator=token.coordinator, access=token.access)
     membership.keep_membership(home, member)
     return member
@@ -159,13 +164,17 @@ def _admit(store: Store, home: Path, invitation: Invitation, admission: Admissio
         )  # another machine is the site now; what was wrapped to the old one is lost to it
     pairs.publish(store, site.name, public)
     store.delete(keys.presence(site.name))
+    if not (before and pairs.pair_id(before) == pairs.pair_id(public) and sites.read_profile(store, site.name)):
+        _put(store, keys.profile(site.name), wish.profile.model_copy(update={"site": site.name}))
+    if store.exists(keys.trial(site.name)):
+        store.delete(keys.trial(site.name))
     entry = JoinedSite(
         site=site,
         since=now,
         version=wish.version,
-        host=wish.host,
-        cores=wish.cores,
-        memory_bytes=wish.memory_bytes,
+        host=wish.profile.host,
+        cores=wish.profile.cores,
+        memory_bytes=wish.profile.memory_bytes,
         pair=pairs.pair_id(public),
         renewed=now,
     )
@@ -256,6 +265,8 @@ class SiteLine:
     seen: float | None
     doing: str
     profile: float | None
+    up_bytes_per_second: float | None
+    down_bytes_per_second: float | None
     access: float | None  # seconds for which it can still read its mailbox
 
 
@@ -266,7 +277,7 @@ def list_sites(store: Store) -> list[SiteLine]:
     for name in sorted({*joined, *invited}):
         entry = letters.read_joined(store, name)
         if entry is None:
-            found.append(SiteLine(name, "invited", "", "", None, "", None, None))
+            found.append(SiteLine(name, "invited", "", "", None, "", None, None, None, None))
             continue
         seen, profile = read_presence(store, name), sites.read_profile(store, name)
         found.append(
@@ -278,6 +289,8 @@ def list_sites(store: Store) -> list[SiteLine]:
                 seen=now - seen.at if seen else None,
                 doing=seen.doing if seen else "",
                 profile=now - profile.measured_at if profile else None,
+                up_bytes_per_second=profile.up_bytes_per_second if profile else None,
+                down_bytes_per_second=profile.down_bytes_per_second if profile else None,
                 access=entry.renewed + letters.MAILBOX_SECONDS - now,
             )
         )

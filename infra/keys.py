@@ -23,6 +23,7 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     results/<key[:2]>/<key>.parquet                        record_id, prediction, confidence
     escalations/<key[:2]>/<key>.arrow.<codec>              rows that the edge was unsure of
     sites/<site>/{profile.json, public.pem, mailbox.json, presence.json}
+    sites/<site>/probe                                     written and read to measure the link, then deleted
     sites/<site>/{joined.json, invitation.json, registration.json}   of a site that joins
     sites/<site>/orders/<nonce>.json                       an order as the coordinator signed it for a site that joined
     sites/<site>/outbox/<nonce>/{slot-*, parcels.json}     what such a site sent under names that nobody knew before
@@ -199,6 +200,11 @@ def invitation(site: str) -> str:
 def registration(site: str) -> str:
     """Key of what a machine sends that wants to be the site."""
     return f"sites/{site}/registration.json"
+
+
+def trial(site: str) -> str:
+    """Key of the object with which a site measures its link."""
+    return f"sites/{site}/probe"
 
 
 def signed_orders(site: str) -> str:

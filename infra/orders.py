@@ -1,4 +1,4 @@
-"""Write a site's work order: the one place where it is decided again whether it may be given."""
+"""Write a site's work order: where it is decided again whether it may be given."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put_order(store: Store, order: WorkOrder, access: Sequence[AccessDecision]) 
         AccessDenied: the policy does not let this user do that any more, or the site was never in the plan.
         Conflict: another coordinator has taken over.
     """
-    policy.authorise_order(access, order.site)
+    order = order.model_copy(update={"access": policy.authorise_order(access, order.site)})
     key = keys.run(order.run_id, "orders", f"{order.order_id}.json")
     coordination.put(store, order.run_id, key, order.model_dump_json(indent=1).encode())
     return key

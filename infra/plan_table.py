@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,16 @@ def lines(problem: Problem, solution: Solution, plan: Plan | None = None) -> lis
     rows = np.bincount(site, count * a.rows[origin], sites)
     sent = costs.parts["uplink"] * a.up + costs.parts["downlink"] * a.down
     bound = {each.site: each for each in binding(problem, solution)}
-    placed = plan.placements if plan else ()
+    reused = Counter(p.site for p in plan.placements if p.reused) if plan else Counter[str]()
+    codecs, variants = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for p in plan.placements if plan else ():
+        codecs[p.site].add(p.codec)
+    for _, s, v in solution.counts:
+        variants[s].add(v)
     found = []
     for i, name in enumerate(a.names):
         row = bound.get(name)
-        used = sorted({v for _, s, v in solution.counts if s == name})
+        used = sorted(variants[name])
         if not used and plan:
             used = [plan.cards[name].digest]
         found.append(
@@ -65,12 +71,12 @@ def lines(problem: Problem, solution: Solution, plan: Plan | None = None) -> lis
                 site=name,
                 shards=int(shards[i]),
                 guests=int(guests[i]),
-                reused=sum(p.site == name and p.reused for p in placed),
+                reused=reused[name],
                 rows=round(float(rows[i])),
                 seconds=row.seconds if row else 0.0,
                 bytes=float(sent[i]),
                 variants=tuple(variant_name(plan, digest) for digest in used),
-                codecs=tuple(sorted({p.codec for p in placed if p.site == name})),
+                codecs=tuple(sorted(codecs[name])),
                 binds=ROWS[row.row] if row else "",
                 slack=row.slack if row else None,
                 why=solution.reasons.get(name, ""),

@@ -40,7 +40,8 @@ def place_site(site: Site, profile: Profile, variants: Iterable[tuple[VariantCar
         threads=min(site.threads, profile.cores), variants=tuple(_place_variant(site, profile, *each) for each in variants),
         dispatch_seconds=profile.dispatch_seconds, latency_seconds=profile.latency_seconds,
         up=profile.up_bytes_per_second, down=profile.down_bytes_per_second,
-        disk_bytes=float(profile.disk_free_bytes), memory_bytes=float(profile.memory_bytes),
+        disk_bytes=float(profile.disk_free_bytes),
+        memory_bytes=float(profile.memory_free_bytes or profile.memory_bytes),  # free, if that is known
         prices=PlacePrices(**site.prices.model_dump()),
     )  # fmt: skip
 
@@ -99,13 +100,13 @@ def assign_shards(
     born: dict[str, list[str]] = {}
     for digest, origin in shards:
         born.setdefault(origin, []).append(digest)
+    quotas: dict[str, dict[str, int]] = {origin: {} for origin in born}
+    for (origin, site, _), count in solution.counts.items():
+        if origin in quotas:
+            quotas[origin][site] = quotas[origin].get(site, 0) + count
     where: dict[str, str] = {}
     for origin, digests in born.items():
-        quotas: dict[str, int] = {}
-        for (o, site, _), count in solution.counts.items():
-            if o == origin:
-                quotas[site] = quotas.get(site, 0) + count
-        where |= rendezvous.assign(digests, quotas, before=before)
+        where |= rendezvous.assign(digests, quotas[origin], before=before)
     return where
 
 

@@ -30,6 +30,7 @@ START_SECONDS = (
     5.0  # by which a first answer may be late: a start is known the worst, as where a library is loaded first
 )
 EVIDENCE = 2.0  # shards that should have been answered since the first one, before a speed is believed
+FASTEST, SLOWEST = 1.0, 0.001  # times the measured speed: no more is believed of what was seen
 
 Queue = dict[tuple[str, str], int]  # (origin, variant) -> shards
 Move = tuple[str, str, str, str, str, int]  # from site, origin, variant, to site, variant, shards
@@ -88,9 +89,8 @@ class Pace:
 class Standing:
     """A site in the middle of a run."""
 
-    site: PlaceSite  # as measured before
+    site: PlaceSite  # with the speed that was seen
     alive: bool = True
-    factor: float = 1.0  # the speed that was seen, times the measured one
     warm: bool = False  # whether it has started already
     busy: float = 0.0  # seconds until it has answered what it keeps
     loose: Queue = field(default_factory=dict)  # what waits there and may go elsewhere
@@ -98,17 +98,72 @@ class Standing:
     kept: Queue = field(default_factory=dict)  # all that it has answered and will answer, beside what is loose
 
 
-def shard_seconds(site: PlaceSite, origin: PlaceOrigin, variant: str, factor: float = 1.0) -> float:
+def shard_seconds(site: PlaceSite, origin: PlaceOrigin, variant: str) -> float:
     """Seconds between two shards of that origin at that site.
 
     Args:
         site: with its threads at work.
         origin: of the shards.
         variant: that answers.
-        factor: its speed, times the measured one.
     """
-    per_row = next(v.seconds_per_row for v in site.variants if v.name == variant) / factor
+    per_row = next(v.seconds_per_row for v in site.variants if v.name == variant)
     return max(origin.rows * per_row, site.latency_seconds) / min(site.threads, site.host_cores)
+
+
+# --- what is seen of a site -------------------------------------------------------------------------------------
+
+
+def expected(shards: int, work: float, start: float, planned: float = 0.0) -> Pace:
+    """The pace of an order that is handed over now.
+
+    Args:
+        shards: to compute.
+        work: seconds between two of them, if no link is waited for.
+        start: seconds until the first is begun.
+        planned: seconds in all, where a plan says so: a link may take longer than the work.
+    """
+    each = max(work, (planned - start) / shards) if shards else work
+    return Pace(shards=shards, start=start, each=each, elapsed=0.0)
+
+
+def start_seconds(site: PlaceSite) -> float:
+    """From handing a site an order until it begins its first shard."""
+    return site.dispatch_seconds + max((v.startup_seconds for v in site.variants), default=0.0)
+
+
+def believed(pace: Pace, work: float, seconds: float, before: float) -> float:
+    """The speed of a site, times the measured one, within reason; where links were planned to be waited for, only what is more.
+
+    Args:
+        pace: of the order that it has.
+        work: seconds between two shards, if no link is waited for.
+        seconds: that were seen between two.
+        before: what was believed until now: stands where nothing was seen.
+    """
+    measured = work if seconds > (1 + MARGIN) * pace.each else pace.each
+    return min(FASTEST, max(SLOWEST, measured / seconds)) if seconds > 0 and measured > 0 else before
+
+
+def as_seen(site: PlaceSite, factor: float) -> PlaceSite:
+    """The site at that speed, times the measured one: what made it slow, rows or the store, is not known."""
+    if factor == 1:
+        return site
+    variants = tuple(replace(v, seconds_per_row=v.seconds_per_row / factor) for v in site.variants)
+    return replace(site, variants=variants, latency_seconds=site.latency_seconds / factor)
+
+
+def can_help(left: Iterable[float], starts: Iterable[float], least: float) -> bool:
+    """Whether an idle site could help: another needs more than twice the time of its start.
+
+    Args:
+        left: seconds until each that works has ended.
+        starts: seconds that each idle one takes to start.
+        least: seconds that count as a start where that is less.
+    """
+    return max(left, default=0.0) > 2 * max(min(starts, default=math.inf), least)
+
+
+# --- what is done about it --------------------------------------------------------------------------------------
 
 
 def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARGIN) -> list[Move]:
@@ -142,11 +197,15 @@ def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARG
         for (o, v), n in each.loose.items():
             counts[o, each.site.name, v] += n
     now, _ = predict(rest, dict(counts))
-    cost = max(
-        each.site.dispatch_seconds + _startup(each) for each in standings if each.site.name in {m[3] for m in found}
-    )
+    reached = {move[3] for move in found}
+    cost = max(start_seconds(each.site) for each in standings if each.site.name in reached)
     worth = now - solution.seconds > max(margin * now, cost)
-    return found if worth and bytes_after(problem, standings, found) <= problem.caps.get("bytes", math.inf) else []
+    return found if worth and _within(problem, standings, found) else []
+
+
+def _within(problem: Problem, standings: Iterable[Standing], made: Sequence[Move]) -> bool:
+    """Whether these moves keep the cap on bytes, if there is one."""
+    return "bytes" not in problem.caps or bytes_after(problem, standings, made) <= problem.caps["bytes"]
 
 
 def bytes_after(problem: Problem, standings: Iterable[Standing], made: Sequence[Move]) -> float:
@@ -175,6 +234,12 @@ def sent_beside(problem: Problem, made: Iterable[Move]) -> float:
     return total
 
 
+def less_sent(problem: Problem, beside: float) -> Problem:
+    """The same with so many bytes less in the cap on them, if there is one: what earlier changes sent for nothing (`sent_beside`)."""
+    caps = {name: cap - beside if name == "bytes" else cap for name, cap in problem.caps.items()}
+    return replace(problem, caps=caps)
+
+
 def moves_of(problem: Problem, standings: Sequence[Standing]) -> list[Move]:
     """What the best plan for all that is loose moves, however little that gains."""
     _, solution = _solved(problem, standings)
@@ -190,14 +255,10 @@ def _solved(problem: Problem, standings: Sequence[Standing]) -> tuple[Problem | 
         return rest, None
 
 
-def _startup(standing: Standing) -> float:
-    return max((variant.startup_seconds for variant in standing.site.variants), default=0.0)
-
-
 def _holding(problem: Problem, standing: Standing) -> Standing:
     """The same where nothing is loose: what waits there keeps it busy, and is kept."""
     origins = {origin.site: origin for origin in problem.origins}
-    work = sum(n * shard_seconds(standing.site, origins[o], v, standing.factor) for (o, v), n in standing.loose.items())
+    work = sum(n * shard_seconds(standing.site, origins[o], v) for (o, v), n in standing.loose.items())
     kept = {key: standing.kept.get(key, 0) + standing.loose.get(key, 0) for key in (*standing.kept, *standing.loose)}
     return replace(standing, busy=standing.busy + work, loose={}, kept=kept)
 
@@ -213,7 +274,7 @@ def remainder(problem: Problem, standings: Iterable[Standing]) -> Problem | None
     for each in standings:
         for (origin, _), n in each.loose.items():
             counts[origin] += n
-    living = [_as_seen(each) for each in standings if each.alive]
+    living = [_as_it_stands(each) for each in standings if each.alive]
     if not living or not sum(counts.values()):
         return None
     if not any(site.cloud for site in living):
@@ -233,6 +294,8 @@ def _floor(problem: Problem, standings: Iterable[Standing]) -> float:
 
     It is never more than it has where it lies: what misses the floor by a hair may move, but gets no worse.
     """
+    if problem.accuracy <= 0:
+        return 0.0
     rows = {origin.site: origin.rows for origin in problem.origins}
     over = loose = right = 0.0
     for each in standings:
@@ -240,15 +303,12 @@ def _floor(problem: Problem, standings: Iterable[Standing]) -> float:
         over += sum(n * rows[o] * (accuracy[v] - problem.accuracy) for (o, v), n in each.kept.items())
         loose += sum(n * rows[o] for (o, _), n in each.loose.items())
         right += sum(n * rows[o] * accuracy.get(v, 1.0) for (o, v), n in each.loose.items())
-    return max(0.0, min(problem.accuracy - over / loose, right / loose)) if problem.accuracy > 0 else 0.0
+    return max(0.0, min(problem.accuracy - over / loose, right / loose))
 
 
-def _as_seen(standing: Standing) -> PlaceSite:
+def _as_it_stands(standing: Standing) -> PlaceSite:
     site, cold = standing.site, 0.0 if standing.warm else 1.0
-    variants = tuple(
-        replace(v, seconds_per_row=v.seconds_per_row / standing.factor, startup_seconds=cold * v.startup_seconds)
-        for v in site.variants
-    )
+    variants = tuple(replace(v, startup_seconds=cold * v.startup_seconds) for v in site.variants)
     return replace(site, variants=variants, busy_seconds=standing.busy, dispatch_seconds=cold * site.dispatch_seconds)
 
 
@@ -317,12 +377,12 @@ def duplicates(
 
     def seconds(other: Standing) -> float:
         site, variant = other.site, other.site.variants[0].name
-        work = sum(n * shard_seconds(site, origins[o], variant, other.factor) for (o, _), n in slow.begun.items())
+        work = sum(n * shard_seconds(site, origins[o], variant) for (o, _), n in slow.begun.items())
         sent = sum(n * origins[o].bytes for (o, _), n in slow.begun.items() if o != site.name)
         brought = sum(
             n * origins[o].kept_bytes / up[o] for (o, _), n in slow.begun.items() if o in up and o != site.name
         )
-        return site.dispatch_seconds + _startup(other) + brought + max(work, sent / site.down)
+        return start_seconds(site) + brought + max(work, sent / site.down)
 
     best = min(idle, key=seconds)
     if seconds(best) >= (1 - margin) * remaining.get(slow.site.name, 0.0):

@@ -15,7 +15,7 @@
 | `CLOUDEDGE_CATALOG` | folders with more datasets, models and sites, separated by `:` | built-in catalog |
 | `CLOUDEDGE_SITE_SECONDS` | how long a run waits for what a site, a process of its own, was asked | 1800 |
 | `CLOUDEDGE_HOST` | name of this machine for the planner: sites of one host share its cores | the machine's own |
-| `CLOUDEDGE_COORDINATORS` | how many coordinators may act on this store; above 1 they agree who does | 1 |
+| `CLOUDEDGE_COORDINATORS` | how many coordinators of several homes may act on this store; above 1 they agree who does | 1 |
 | `CLOUDEDGE_AGREEMENT` | over what: `s3`, the store's conditional writes, or `etcd` | `etcd` if its address is set, else `s3` |
 | `CLOUDEDGE_ETCD_URL` | addresses of etcd's members, separated by commas | none |
 | `CLOUDEDGE_LEASE_SECONDS` | silence after which a coordinator is given up | 15 |

@@ -87,6 +87,8 @@ class SignedStore(Store):
             before, asked = have, {"Range": f"bytes={first + have}-{first + most - 1}"}
             try:
                 with self._http.stream("GET", url, headers=asked) as answer:
+                    if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                        raise transfer.Rewritten(f"{self.bucket}/{key} is shorter than when its reading began")
                     if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and not first:
                         return transfer.Piece(
                             b"", 0, hashlib.sha256(b"").hexdigest(), ""
@@ -101,7 +103,7 @@ class SignedStore(Store):
                     written = answer.headers.get("etag") or answer.headers.get("last-modified", "")
                     piece = transfer.Piece(b"", size, digest, written)
                     if version not in ("", piece.version):
-                        raise StoreError(f"{self.bucket}/{key} was written anew while it was read; run again")
+                        raise transfer.Rewritten(f"{self.bucket}/{key} was written anew while it was read; run again")
                     version = piece.version
                     for chunk in answer.iter_raw():  # as it arrives: of a chunk that breaks off nothing is lost
                         chunks.append(chunk)

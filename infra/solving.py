@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
 from infra.placement import RULES
+from infra.placement._arrays import Arrays, evaluate
+from infra.placement.programme import as_arrays, put
 from infra.placement.programme import place as place_rest
-from infra.placement.programme import put
 from infra.replanning import Standing, remainder, shard_seconds
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ def _value(solution: Solution, objective: Objective) -> float:
 def _stay(problem: Problem, found: Solution, had: Mapping[tuple[str, str], int]) -> Solution:
     """What was found, or in its place a plan that moves less.
 
-    First one that moves nothing but what is new or has lost its site; then one that beside that moves as much as makes
-    room for what each site answers in the one that was found.
+    First one that moves nothing but what is new or has lost its site; then one that beside that moves what would keep a
+    site or a link for longer than the one that was found takes.
     """
-    for stays in (dict(had), _room(found, had)):
+    for stays in (dict(had), _relieved(problem, found, had)):
         near = _around(problem, found, stays)
         good = near and _value(near, problem.objective) <= (1 + NEARLY) * _value(found, problem.objective)
         if near and good and moved(near, had) < moved(found, had):
@@ -77,18 +78,39 @@ def _stay(problem: Problem, found: Solution, had: Mapping[tuple[str, str], int])
     return found
 
 
-def _room(found: Solution, had: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """What was at each site, less what it has more than it answers now: others' shards go first, of those who have most there."""
-    over: Counter[str] = Counter()
-    for (_, i), n in had.items():
-        over[i] += n
-    for (_, i, _), n in found.counts.items():
-        over[i] -= n
-    stays = dict(had)
-    for o, i in sorted(had, key=lambda pair: (pair[0] == pair[1], -had[pair], pair)):
-        step = min(stays[o, i], max(0, over[i]))
-        stays[o, i] -= step
-        over[i] -= step
+def _relieved(problem: Problem, found: Solution, had: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """What was at each site, less what keeps a site or its link for longer than the first part of what was found: others' shards first."""
+    sites, origins = ({each.name: each for each in problem.sites}, {each.site: each for each in problem.origins})
+    most = max(found.site_seconds.values(), default=0.0)
+    stays = {(o, i): n for (o, i), n in had.items() if o in origins and i in sites and sites[i].variants}
+    pairs = sorted(stays, key=lambda pair: (pair[0] == pair[1], -stays[pair], pair))
+    each: dict[tuple[str, str], dict[tuple[str, str], float]] = {
+        pair: {} for pair in pairs
+    }  # seconds of a shard, by row
+    taken: dict[tuple[str, str], float] = defaultdict(float)
+    for o, i in pairs:
+        site, origin = sites[i], origins[o]
+        rows = {("work", i): shard_seconds(site, origin, site.variants[0].name)}
+        if not site.cloud:
+            answers = problem.result_bytes + origin.rows * problem.result_row_bytes
+            rows["up", i] = (answers + origin.rows * site.variants[0].escalation * problem.record_bytes) / site.up
+        if o != i:
+            rows["down", i] = origin.bytes / site.down
+            if o in sites and not sites[o].cloud:
+                rows["up", o] = origin.bytes / sites[o].up
+        each[o, i] = rows
+        for row, seconds in rows.items():
+            taken[row] += stays[o, i] * seconds
+    for i in {i for _, i in pairs}:
+        taken["work", i] += sites[i].dispatch_seconds + sites[i].variants[0].startup_seconds
+    for pair in pairs:
+        if origins[pair[0]].resident:
+            continue
+        need = max((math.ceil((taken[row] - most) / s - 1e-9) for row, s in each[pair].items() if s > 0), default=0)
+        step = min(stays[pair], max(0, need))
+        stays[pair] -= step
+        for row, seconds in each[pair].items():
+            taken[row] -= step * seconds
     return stays
 
 
@@ -101,20 +123,23 @@ def _around(problem: Problem, found: Solution, stays: Mapping[tuple[str, str], i
         if n and i in variants and o in origins and not origins[o].resident:
             counts[o, i, variants[i]] = n
     left = {o: origin.shards for o, origin in origins.items()}
-    busy = dict.fromkeys(variants, 0.0)
-    sites = {site.name: site for site in problem.sites}
-    for (o, i, _), n in counts.items():
+    for (o, _, _), n in counts.items():
         left[o] -= n
-        busy[i] += n * shard_seconds(sites[i], origins[o], variants[i])
-    kept: dict[str, dict[tuple[str, str], int]] = {name: {} for name in variants}
+    kept: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
     for (o, i, v), n in counts.items():
         kept[i][o, v] = n
-    used = {i for i, mine in kept.items() if mine}
-    for i in used:
-        busy[i] += sites[i].dispatch_seconds + sites[i].variants[0].startup_seconds
-    standings = [Standing(site=sites[i], warm=i in used, busy=busy[i], kept=kept[i]) for i in variants]
-    standings += [Standing(site=problem.sites[0], alive=False, loose={(o, ""): n for o, n in left.items() if n})]
+    a = Arrays(problem)
     try:
+        parts = evaluate(a, *as_arrays(a, counts)).parts
+        standings = [
+            Standing(
+                site=dataclasses.replace(site, up_busy_seconds=float(up), down_busy_seconds=float(down)),
+                warm=site.name in kept, busy=float(work), kept=kept.get(site.name, {}),
+            )
+            for site, work, up, down in zip(problem.sites, parts["compute"], parts["uplink"], parts["downlink"], strict=True)
+            if site.name in variants
+        ]  # fmt: skip
+        standings += [Standing(site=problem.sites[0], alive=False, loose={(o, ""): n for o, n in left.items() if n})]
         rest = remainder(problem, standings)
         for key, n in place_rest(rest).counts.items() if rest else ():
             counts[key] = counts.get(key, 0) + n

@@ -53,6 +53,7 @@ CHUNK = 1 << 20
 WORTH_A_REQUEST = 64 << 10  # bytes before a body broke off again
 DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody"}  # what arrived is not what was signed
 CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+NO_SUCH_RANGE = {"InvalidRange", "416"}
 CALLS_AT_A_TIME = 8
 KEYS_WORTH_A_LISTING = 8  # a folder also lists what was not asked for
 _stand_ins: dict[str, Store] = {}  # by bucket
@@ -228,13 +229,18 @@ class Store:
         chunks: list[bytes] = []
         have, failures, version = 0, 0, ""
         while True:
-            answer = await self._ask(key, first + have, most - have)
+            try:
+                answer = await self._ask(key, first + have, most - have)
+            except OSError as error:
+                if have and _error_code(error) in NO_SUCH_RANGE:
+                    raise transfer.Rewritten(f"{self.bucket}/{key} is shorter than when its reading began") from error
+                raise
             size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
             digest = answer.get("Metadata", {}).get(transfer.NOTED, "")
             written = answer.get("ETag") or str(answer.get("LastModified"))
             piece = transfer.Piece(b"", size, digest, written)
             if version not in ("", piece.version):
-                raise StoreError(f"{self.bucket}/{key} was written anew while it was read; run again")
+                raise transfer.Rewritten(f"{self.bucket}/{key} was written anew while it was read; run again")
             version, before = piece.version, have
             try:
                 async with answer["Body"] as body:
@@ -258,7 +264,7 @@ class Store:
         try:
             answer = await self._fs._call_s3("get_object", **where, Range=f"bytes={first}-{first + most - 1}")
         except OSError as error:
-            if first or _error_code(error) not in ("InvalidRange", "416"):
+            if first or _error_code(error) not in NO_SUCH_RANGE:
                 raise
             answer = await self._fs._call_s3("get_object", **where)  # an empty object has no ranges
         return cast("dict[str, Any]", answer)

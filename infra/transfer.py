@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ MOST_PARTS = 10_000  # of one upload, says S3
 NOTED = "sha256"  # the key of the user metadata
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds
+READINGS, BETWEEN_READINGS = 5, 0.05  # of an object whose bytes and digest do not fit; seconds
 
 Call = Callable[..., dict[str, Any]]  # (operation, key, **arguments) -> the answer, as botocore has it
 Cut = Callable[[int, int], bytes]  # (first byte, length) -> these bytes of what is uploaded
@@ -115,21 +117,37 @@ def _parts(call: Call, key: str, upload_id: str) -> dict[int, str] | None:
             return found
 
 
+class Rewritten(StoreError):
+    """Another object stands under the key than when the reading began."""
+
+
 def download(read: Read, key: str) -> bytes:
     """An object's bytes, verified.
+
+    A byte that flipped on the way does not flip again. And some stores show a reader old and new mixed while an object is written
+    over: the size of one, bytes of the other, no metadata. So what does not fit is read again, and what has no digest until
+    it reads the same twice.
 
     Args:
         read: reads a range; called from several threads for a large object.
         key: of the object.
 
     Raises:
-        CorruptObject: not what was noted when it was written, twice in a row; names the object and the remedy.
-        OSError: as `read`.
+        CorruptObject: not what was noted when it was written, time and again; names the object and the remedy.
+        Rewritten, OSError: as `read`.
     """
-    for _ in range(2):  # a byte that flipped on the way does not flip again
-        data, digest = _whole(read, key)
-        if not digest or hashlib.sha256(data).hexdigest() == digest:
+    before = None
+    for reading in range(1, READINGS + 1):
+        try:
+            data, digest = _whole(read, key)
+        except Rewritten:
+            if reading == READINGS:
+                raise
+            continue
+        if hashlib.sha256(data).hexdigest() == digest or (not digest and data == before):
             return data
+        before = data
+        time.sleep(0.0 if reading == 1 else BETWEEN_READINGS)
     raise _corrupt(key)
 
 
@@ -187,7 +205,7 @@ def _fill(read: Read, key: str, part: Path, journal: Path) -> str:
         def fetch(at: int) -> None:
             piece = read(key, at, PART)
             if piece.version != head.version:
-                raise StoreError(f"{key} was written anew while it was read; run again")
+                raise Rewritten(f"{key} was written anew while it was read; run again")
             os.pwrite(file.fileno(), piece.data, at)
             log.write(f"{at}\n")
 

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog.errors import CorruptObject, ObjectMissing
 from data_catalog.nouns import Dataset, Shard
-from infra import codec_trials, keys, ledger, partition, shards, sources, storage
+from infra import codec_trials, keys, ledger, partition, shards, silence, sources, storage
 from infra.progress import publish
 from infra.spool import Spool
 
@@ -48,11 +47,12 @@ def cut_shards(
     index_key = keys.shard_index(dataset.name, source_name, fingerprint)
     if spool is None:
         return ledger.read_index(store.get(index_key), index_key)
-    origin = dataset.source(source_name).site
+    source = dataset.source(source_name)
+    origin = source.site
     batch = Spool(spool)
-    latest = keys.latest_index(dataset.name, source_name, sources.lineage(dataset, dataset.source(source_name)))
     most = partition.rows_of_a_shard(dataset, batch.read(0, 1)[1].nbytes)
-    sizes = partition.shard_sizes(batch.rows, most, earlier_sizes(store, latest, dataset.name, source_name))
+    before = silence.last_index(store, dataset, source)  # without it a fresh cut is right, only dearer
+    sizes = partition.shard_sizes(batch.rows, most, [shard.rows for shard in before.shards] if before else [])
     cut: list[Shard] = []
     records = work / f"{source_name}-records.parquet"
     with pq.ParquetWriter(records, ledger.RECORDS, compression="zstd", write_page_checksum=True) as writer:
@@ -71,17 +71,8 @@ def cut_shards(
     records.unlink()
     trials = codec_trials.measure(shards.encode(*batch.read(0, cut[0].rows)[:2])).tried
     store.put(index_key, ledger.write_index(cut, fingerprint, trials, lossy_error))
-    store.put(latest, fingerprint.encode())
+    store.put(keys.latest_index(dataset.name, source_name, sources.lineage(dataset, source)), fingerprint.encode())
     return ledger.Index(tuple(cut), fingerprint, trials, lossy_error)
-
-
-def earlier_sizes(store: storage.Store, latest: str, dataset: str, source: str) -> list[int]:
-    """The rows of the shards that the batch was cut into last; none if it never was, or if the index is gone or damaged."""
-    try:
-        key = keys.shard_index(dataset, source, store.get(latest).decode())
-        return [shard.rows for shard in ledger.read_index(store.get(key), key).shards]
-    except (ObjectMissing, CorruptObject, UnicodeDecodeError):
-        return []  # a fresh cut is right, only dearer
 
 
 cut_shards_task = task(name="partition", task_run_name="partition {source_name}", cache_policy=NO_CACHE)(cut_shards)

@@ -61,6 +61,7 @@ def plan_placement(
     *,
     afresh: bool = False,
     rule: str = "programme",
+    silent: Mapping[str, str] | None = None,
 ) -> Plan:
     """Make the plan of a run and store it, with the problem that it solves.
 
@@ -81,6 +82,8 @@ def plan_placement(
         options: by site, the variants that the programme may choose among, all measured there; none: `chosen`.
         afresh: plan as if the ledger held nothing.
         rule: of placement, or one of those that are there to compare with.
+        silent: sites that give no answer now, and why. They keep what was born there, and get nothing else, unless
+            all are silent.
 
     Raises:
         BadInput: there are too few validation rows for the bound.
@@ -92,6 +95,7 @@ def plan_placement(
     access = policy.authorise("run", dataset, sites)
     store = storage.open_store(bucket)
     known = {site.name: (site, profile) for site, profile in zip(sites, profiles, strict=True)}
+    away = set(silent or ()) if set(silent or ()) < set(known) else set()
     for source in dataset.sources:
         if source.site not in known:
             raise UnknownName.among("site of this run", source.site, known, f"dataset {dataset.name}, key `sources`")
@@ -111,6 +115,7 @@ def plan_placement(
     demands = demands or Demands()
     done = {} if afresh else _results_there(store, shards, chosen, preprocessing, resident=resident)
     open_shards = [shard for shard in shards if shard.digest not in done]
+    loose = [shard for shard in open_shards if shard.origin not in away]
     before = {} if resident else whereabouts.recall(store, dataset.name)
     problem = Problem(
         sites=tuple(
@@ -118,8 +123,9 @@ def plan_placement(
                 site, profile, [(card, cascades.get(card.digest, next(iter(cascades.values())))) for card in able[name]]
             )
             for name, (site, profile) in known.items()
+            if name not in away
         ),
-        origins=place_origins(dataset, open_shards, codecs, trials),
+        origins=place_origins(dataset, loose, codecs, trials),
         record_bytes=record_bytes(shards, next(iter(trials.values())), ESCALATION_CODEC),
         result_bytes=RESULT_BYTES,
         result_row_bytes=RESULT_BYTES_PER_ROW,
@@ -127,7 +133,7 @@ def plan_placement(
         caps=demands.caps,
         accuracy=demands.accuracy,
     )
-    had = Counter((shard.origin, before[shard.digest]) for shard in open_shards if shard.digest in before)
+    had = Counter((shard.origin, before[shard.digest]) for shard in loose if shard.digest in before)
     solution = _naive.place(problem, rule) if rule in _naive.NAIVE else solve(problem, rule, had)
     for name, digest in variants_of(solution).items():
         chosen[name] = next(card for card in able[name] if card.digest == digest)
@@ -135,7 +141,8 @@ def plan_placement(
     used = {card.digest for card in (variants["edge"], *chosen.values())}
     cascades = {digest: each for digest, each in cascades.items() if digest in used}
     standard = cascades[variants["edge"].digest]
-    where = assign_shards([(shard.digest, shard.origin) for shard in open_shards], solution, before)
+    where = assign_shards([(shard.digest, shard.origin) for shard in loose], solution, before)
+    where |= {shard.digest: shard.origin for shard in open_shards if shard.origin in away}
     stored = _codecs_there(store, dataset)
     placements = tuple(
         _placement(
@@ -166,11 +173,13 @@ def plan_placement(
         placements=placements,
         fingerprints={index.shards[0].source: index.fingerprint for index in indexes},
         predicted_seconds=solution.seconds
-        if open_shards
+        if loose
         else prediction.seconds_to_reuse(known.values(), standard.escalation),
         predicted_site_seconds=prediction.site_seconds(solution, known.values()),
         predicted_wan_bytes=prediction.wan_bytes(placements, known, trials, cascades, problem.record_bytes),
-        reasons=solution.reasons | _reasons_to_rest(placements),
+        reasons=solution.reasons
+        | _reasons_to_rest(placements)
+        | {name: f"keeps what it has: {why}" for name, why in (silent or {}).items()},
         fallbacks=dict(fallbacks or {}),
         lossy_error=max(index.lossy_error for index in indexes),
         budget=budget,

@@ -15,10 +15,11 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import ModelRefused
 from data_catalog.nouns import Profile, Site, Spread, VariantCard, VariantSpeed
-from infra import cascade, choice, codec_trials, links, profiles, sites, storage
+from infra import cascade, choice, codec_trials, keys, links, profiles, sites, storage
 from infra.progress import publish
 from infra.runtimes import RUNTIMES, Predictor
 
+EDGE_RUNTIME = "litert"  # that every machine has which installed cloudedge
 BATCHES = (1, 8, 16, 32, 64, 128, 256)
 PROBE_SECONDS, SLICE_SECONDS = 0.1, 0.02  # for one batch size; the part of it that one answer takes; and
 LIMITED_SECONDS = 0.4  # instead, where the process is paused again and again
@@ -47,7 +48,8 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
     begun = time.time()
     store = storage.open_store(bucket)
     folder = home / "sites" / site.name
-    up, down, used_bytes = _measure_link(store, site.name)
+    machine = probe_machine(store, site.name, folder)
+    used_bytes = machine.probe_bytes
     before = sites.read_profile(store, site.name)
     speeds = dict(before.variants) if before else {}
     refused = dict(before.refused) if before else {}
@@ -59,6 +61,38 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
         except ModelRefused as error:
             refused[choice.tried(card)] = str(error)
         publish("probe", site.name, 1, 1, "profiles")
+    now = time.time()
+    runtimes = sorted({card.runtime for card in cards})
+    done = machine.model_copy(
+        update={
+            "variants": speeds,
+            "refused": refused,
+            "runtime_versions": {name: RUNTIMES.get(name).version() for name in runtimes},
+            "measured_at": now,
+            "probe_seconds": now - begun,
+            "probe_bytes": used_bytes,
+        }
+    )
+    if not before:
+        return done
+    known = profiles.observe(before, now, **{name: getattr(machine, name) for name in machine.spreads})
+    kept = ("dispatch_seconds", "chosen", "good", "spreads", *machine.spreads)
+    return done.model_copy(update={name: getattr(known, name) for name in kept})
+
+
+def probe_machine(store: storage.Store, site: str, folder: Path) -> Profile:
+    """What can be measured of a site without an order: its machine, the edge runtime's version, its link to the store.
+
+    Args:
+        store: as the site reaches it; must let it write, read and delete `keys.trial(site)`.
+        site: its name; must be this machine.
+        folder: of the site on this machine.
+
+    Raises:
+        StoreError, StoreRefused: the link cannot be measured.
+    """
+    begun = time.time()
+    up, down, used_bytes = measure_link(store, site)
     link = {
         "up_bytes_per_second": (up.bytes_per_second, up.rate_variance),
         "down_bytes_per_second": (down.bytes_per_second, down.rate_variance),
@@ -67,31 +101,22 @@ def probe_site(site: Site, cards: Sequence[VariantCard], home: Path, bucket: str
             (up.latency_variance + down.latency_variance) / 4,
         ),
     }
-    seen, now = {name: value for name, (value, _) in link.items()}, time.time()
-    if before:
-        known = profiles.observe(before, now, **seen)
-        seen, spreads = {name: getattr(known, name) for name in link}, known.spreads
-    else:
-        spreads = {name: Spread(variance=variance, at=now) for name, (_, variance) in link.items()}
+    now = time.time()
     return Profile(
-        site=site.name,
+        site=site,
         host=sites.host_name(),
         cores=sites.core_count(),
         memory_bytes=sites.memory_bytes(),
         memory_free_bytes=sites.memory_free_bytes(),
         disk_free_bytes=sites.disk_free_bytes(folder),
-        **seen,
-        dispatch_seconds=before.dispatch_seconds if before else 0.0,
-        variants=speeds,
-        refused=refused,
-        chosen=before.chosen if before else {},
-        good=before.good if before else {},
-        runtime_versions={name: RUNTIMES.get(name).version() for name in sorted({card.runtime for card in cards})},
+        **{name: value for name, (value, _) in link.items()},
+        dispatch_seconds=0.0,
+        runtime_versions={EDGE_RUNTIME: RUNTIMES.get(EDGE_RUNTIME).version()},
         missing_codecs=codec_trials.missing(),
         measured_at=now,
         probe_seconds=now - begun,
         probe_bytes=used_bytes,
-        spreads=spreads,
+        spreads={name: Spread(variance=variance, at=now) for name, (_, variance) in link.items()},
     )
 
 
@@ -164,12 +189,12 @@ def _rate(predict: Predictor, x: NDArray[np.generic], batch: int, temperature: f
         at_once = max(1, min(int(best * SLICE_SECONDS) // batch, len(x) // batch)) * batch
 
 
-def _measure_link(store: storage.Store, site: str) -> tuple[links.Link, links.Link, int]:
+def measure_link(store: storage.Store, site: str) -> tuple[links.Link, links.Link, int]:
     """The link up and down, and the bytes used, by transfers of growing size.
 
     They grow until one takes long enough beside its latency to say something, so a slow link is not flooded.
     """
-    key = f"sites/{site}/probe"
+    key = keys.trial(site)
     sizes: list[int] = []
     up: list[float] = []
     down: list[float] = []

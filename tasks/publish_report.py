@@ -19,6 +19,7 @@ def publish_report(report: Report) -> None:
         f"{report.rows_out:,} of {report.rows_in:,} rows, {report.escalated_rows} escalated; "
         f"{report.computed_results} results computed, {report.reused_results} reused.", "",
         *(f"Open: {name}: {why}.\n" for name, why in report.open_reasons.items()),
+        *(f"Open: source {name}: {why}.\n" for name, why in report.unseen_sources.items()),
         *([f"{report.missing_rows:,} rows are missing, {report.pending_rows:,} wait for the cloud.", ""] if report.missing_rows or report.pending_rows else []),
         "| accuracy | value | 95 % interval |", "|---|---|---|",
     ]  # fmt: skip

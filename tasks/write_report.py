@@ -28,6 +28,7 @@ def write_report(
     quarantined_rows: int = 0,
     replanned: Sequence[Replanned] = (),
     left_open: Mapping[str, str] | None = None,
+    unseen: Mapping[str, str] | None = None,
 ) -> Report:
     """Build the report of a run and store it.
 
@@ -44,6 +45,7 @@ def write_report(
         quarantined_rows: records that were left out because they do not fit the schema.
         replanned: how the plan was changed while the run was under way.
         left_open: by site, or `escalations`: why an order did not end.
+        unseen: by source: why it is not known what it holds now, and what was done about it.
 
     Raises:
         Conflict: another coordinator has taken over; there is no report.
@@ -51,7 +53,9 @@ def write_report(
     report = build_report(
         plan, sites, receipts, totals, sent, probe_bytes, watch, flow_run, quarantined_rows, replanned
     )
-    report = report.model_copy(update={"open_reasons": open_reasons(receipts, left_open or {})})
+    report = report.model_copy(
+        update={"open_reasons": open_reasons(receipts, left_open or {}), **_unseen(totals, unseen or {})}
+    )
     _store(storage.open_store(bucket), report, totals)
     return report
 
@@ -65,6 +69,7 @@ def write_settled_report(
     sent: Sequence[tuple[str, int]],
     bucket: str,
     left_open: Mapping[str, str],
+    unseen: Mapping[str, str],
 ) -> Report:
     """Report a run anew after what it had left open was done, and keep what was reported before.
 
@@ -79,6 +84,7 @@ def write_settled_report(
         sent: sites, and bytes of shards that left each when they were compressed.
         bucket: of the store.
         left_open: by site, or `escalations`: why an order did not end this time either.
+        unseen: as of `write_report`.
 
     Raises:
         Conflict: another coordinator has taken over; the report stays as it was.
@@ -89,6 +95,7 @@ def write_settled_report(
     report = before.model_copy(
         update={
             **_counted(totals),
+            **_unseen(totals, unseen),
             "sites": lines,
             "wan_bytes": sum(line.wan_bytes for line in lines),
             "computed_results": sum(receipt.computed_results for receipt in receipts),
@@ -113,6 +120,11 @@ def open_reasons(receipts: Sequence[Receipt], left_open: Mapping[str, str]) -> d
     """Why orders did not end, and which sites' rows did not arrive."""
     unsent = {receipt.site for receipt in receipts if any(not e.sent for e in receipt.escalated)}
     return dict.fromkeys(sorted(unsent), "rows that it escalates have not arrived in the store") | dict(left_open)
+
+
+def _unseen(totals: Any, unseen: Mapping[str, str]) -> dict[str, Any]:
+    """The keys of a report on sources of which it is not known what they hold now: rows of theirs may be missing."""
+    return {"unseen_sources": dict(unseen), "status": "partial" if unseen or totals.missing else "complete"}
 
 
 def build_report(

@@ -23,13 +23,16 @@ settings.load_profile("fixed")
 
 SHARED = ("up_home", "fresh_home")  # fixtures that cost a minute, made once a session
 SLOWEST = ("chaos", "e2e", "integration")
-# Together as long as all the others: `make test-long` runs these and no others, `make test` the others.
+# Together as long as all the others: `make test-long` runs these and no others, `make test` the others; `-m` all of a kind.
 LONG = (
-    "chaos/test_agreement.py", "chaos/test_kill.py", "chaos/test_outage.py", "chaos/test_site_processes.py", "e2e/test_agreement.py",
-    "e2e/test_behind_nat.py", "e2e/test_joined_site.py", "e2e/test_offline_site.py", "e2e/test_reconcile.py",
+    "chaos/test_agreement.py", "chaos/test_deployed_runs.py",
+    "chaos/test_kill.py", "chaos/test_outage.py", "chaos/test_site_processes.py", "e2e/test_agreement.py",
+    "e2e/test_behind_nat.py", "e2e/test_joined_site.py", "e2e/test_lab.py", "e2e/test_offline_site.py", "e2e/test_reconcile.py",
     "e2e/test_replanning.py", "e2e/test_servers_end.py", "e2e/test_ui.py",
     "integration/test_nginx.py", "integration/test_postgres.py",
 )  # fmt: skip
+
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,11 +40,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests of LONG in tests/conftest.py, and no others")
 
 
+def pytest_report_collectionfinish(config: pytest.Config) -> str:
+    """Say what is left out."""
+    left = config.stash.get(LEFT_OUT, [])
+    if config.getoption("--long"):
+        return f"left out: {len(left)} files that `pytest` runs without --long"
+    return f"left out, as they take long: {', '.join(left)}; `pytest --long` runs these" if left else ""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For several workers at once: who shares a costly fixture shares a worker, as does a file; the slow ones come first."""
-    if config.getoption("--long") or len({item.path for item in items}) > 1:  # a file that is named alone is run
-        items[:] = [item for item in items if str(item.path).endswith(LONG) == config.getoption("--long")]
+    long, alone = config.getoption("--long"), len({item.path for item in items}) == 1
+    if long or not (config.option.markexpr or alone):  # a kind that is asked for, or a file, is run whole
+        left = [item for item in items if str(item.path).endswith(LONG) != long]
+        config.hook.pytest_deselected(items=left)
+        config.stash[LEFT_OUT] = sorted({item.path.name for item in left})
+        items[:] = [item for item in items if str(item.path).endswith(LONG) == long]
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in SLOWEST))
     for item in items:
         needs = [name for name in SHARED if name in getattr(item, "fixturenames", ())]

@@ -40,6 +40,8 @@ KINDS = (
     "kill coordinator", "stop coordinator", "kill site", "stop site", "kill dask worker", "stop dask worker",
     "kill s3", "stop s3", "kill prefect", "stop prefect", "cut link",
 )  # fmt: skip
+VICTIMS = tuple(dict.fromkeys(kind.partition(" ")[2] for kind in KINDS))
+MOST = 3  # times as many moments as are to strike, at most
 LONGEST = 3.0  # seconds that a process is stopped or a link cut, or a killed site is away
 RUN_SECONDS = 240.0
 AGAIN = 4  # times that a run which a fault ended is run again
@@ -288,6 +290,24 @@ def play(place: World, *moments: Moment) -> Outcome:
     )  # fmt: skip
 
 
+def rounds(place: World, kills: int, seed: int, together: int) -> Iterator[Outcome]:
+    """Rounds of random moments, until so many have struck a run that was under way, each kind of victim among them.
+
+    Args:
+        place: where.
+        kills: moments that are to strike; at most three times as many are played.
+        seed: of the moments.
+        together: moments in a round.
+    """
+    drawn, struck = moments(MOST * max(kills, len(KINDS)), seed), Counter[str]()
+    for first in range(0, len(drawn), together):
+        if struck.total() >= kills and len(struck) == len(VICTIMS):
+            return
+        outcome = play(place, *drawn[first : first + together])
+        struck.update(each.victim for each, was in zip(outcome.moments, outcome.struck, strict=True) if was)
+        yield outcome
+
+
 def _said(process: subprocess.Popen[str], err: str | None = None) -> str:
     err = process.communicate()[1] if err is None else err
     lines = [line for line in err.splitlines() if line.startswith("cloudedge: ")]
@@ -343,7 +363,7 @@ def _of_site(place: World, moment: Moment) -> tuple[Callable[[], object], Callab
 def summary(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     """By kind of victim: how often it was struck, and the worst that came of it; what befell a round counts for all in it."""
     found: dict[str, dict[str, float]] = {}
-    for victim in dict.fromkeys(kind.partition(" ")[2] for kind in KINDS):
+    for victim in VICTIMS:
         mine = [each for each in outcomes if victim in {moment.victim for moment in each.moments}]
         struck = [
             was

@@ -13,7 +13,7 @@ RUN useradd --create-home --uid 10001 cloudedge && mkdir -p /var/lib/cloudedge &
 COPY --from=build /opt/cloudedge /opt/cloudedge
 COPY deployments/prefect.yaml /etc/cloudedge/prefect.yaml
 ENV PATH=/opt/cloudedge/bin:$PATH CLOUDEDGE_HOME=/var/lib/cloudedge DO_NOT_TRACK=1
-USER cloudedge
+USER 10001
 WORKDIR /tmp
 VOLUME /var/lib/cloudedge
 # Its runs start here; `prefect-server` and `dask` are commands of the same image.

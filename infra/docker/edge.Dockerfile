@@ -12,7 +12,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --create-home --uid 10001 cloudedge && mkdir -p /var/lib/cloudedge && chown cloudedge /var/lib/cloudedge
 COPY --from=build /opt/cloudedge /opt/cloudedge
 ENV PATH=/opt/cloudedge/bin:$PATH CLOUDEDGE_HOME=/var/lib/cloudedge CLOUDEDGE_SITE="" DO_NOT_TRACK=1
-USER cloudedge
+USER 10001
 WORKDIR /tmp
 # Keys, caches and shards that stay: what makes the site this site.
 VOLUME /var/lib/cloudedge

@@ -101,6 +101,5 @@ def inflict(
         over.set()
         thread.join()
         for fault in faults:  # one that was killed for good
-            site = sites[fault.site]
-            if site.process and site.process.poll() is not None:
-                site.start()
+            if sites[fault.site].process is None:
+                sites[fault.site].start()

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 INFINITE = float("inf")
+AGAIN_SECONDS = 1.0  # until a process that ended is started again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class Emulated:
         home.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Start the site's process."""
+        """Start the site's process; if it ends by itself it is started again, as systemd would."""
         command = [*self.program, "site", "work", self.spec.name]
         if self.place:
             # not `ip netns exec`, which hides the control groups from the process
@@ -77,12 +80,21 @@ class Emulated:
         with (self.home / "site.log").open("ab") as log:
             self.process = self._parent.submit(_child, command, self._variables, stderr=log).result()
         self._pin()
+        threading.Thread(target=self._hold, args=(self.process,), name=f"hold {self.spec.name}", daemon=True).start()
+
+    def _hold(self, process: subprocess.Popen[bytes]) -> None:
+        """Start another process when this one has ended, unless it was killed."""
+        process.wait()
+        time.sleep(AGAIN_SECONDS)
+        if process is self.process:
+            self.start()
 
     def kill(self) -> None:
-        """End the process at once, as `kill -9` does."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
+        """End the process at once, as `kill -9` does; the next one is started by `start`."""
+        process, self.process = self.process, None
+        if process:
+            process.kill()
+            process.wait()
 
     def set_share(self, share: float | None) -> None:
         """Give it so much of a core from now on; None: as much as there is."""
@@ -134,10 +146,10 @@ class Emulated:
 
     def end(self) -> None:
         """End both processes."""
-        for process in (self.process, self.link):
-            if process and process.poll() is None:
-                process.kill()
-                process.wait()
+        self.kill()
+        if self.link and self.link.poll() is None:
+            self.link.kill()
+            self.link.wait()
 
 
 @contextmanager

@@ -58,6 +58,8 @@ class PlaceSite:
     disk_bytes: float = float("inf")  # for others' shards and the largest variant
     memory_bytes: float = float("inf")
     busy_seconds: float = 0.0  # until it is free for what is placed now: what it has begun already
+    up_busy_seconds: float = 0.0  # that what was placed before takes of its link, and
+    down_busy_seconds: float = 0.0
     prices: PlacePrices = PlacePrices()
 
 

@@ -32,13 +32,13 @@ class Arrays:
         self.cloud: Bools = np.array([site.cloud for site in sites], bool)
         numbers = np.array(
             [
-                (s.threads, s.host_cores, s.dispatch_seconds, s.latency_seconds, s.up, s.down, s.busy_seconds,
+                (s.threads, s.host_cores, s.dispatch_seconds, s.latency_seconds, s.up, s.down, s.busy_seconds, s.up_busy_seconds, s.down_busy_seconds,
                  s.disk_bytes - max((v.bytes for v in s.variants), default=0),
                  s.prices.hour / 3600, s.prices.row, s.prices.gb_up / 1e9, s.prices.gb_down / 1e9)
                 for s in sites
             ], float,
-        ).reshape(len(sites), 12).T  # fmt: skip
-        (self.threads, self.cores, self.dispatch, self.latency, self.up, self.down, self.busy, self.disk,
+        ).reshape(len(sites), 14).T  # fmt: skip
+        (self.threads, self.cores, self.dispatch, self.latency, self.up, self.down, self.busy, self.up_busy, self.down_busy, self.disk,
          self.hour, self.row_price, self.up_price, self.down_price) = numbers  # fmt: skip
         self.host: Ints = np.unique([site.host for site in sites], return_inverse=True)[1].astype(np.int64)
         options = [
@@ -93,6 +93,7 @@ class Arrays:
         sent = float(self.bytes @ self.shards) + self.total_rows * self.problem.record_bytes
         links = sent * float((1 / self.up + 1 / self.down).max(initial=0))
         starts = float(self.startup.sum() + self.dispatch.sum() + self.busy.max(initial=0))
+        links += float(self.up_busy.max(initial=0) + self.down_busy.max(initial=0))
         return 1e-9 + work + links + starts
 
     def shard_seconds(self, origin: Ints, option: Ints) -> Floats:
@@ -174,8 +175,10 @@ def evaluate(a: Arrays, origin: Ints, option: Ints, count: Ints) -> Costs:
     parts = {
         "compute": np.where(used, fixed + startup + work / a.threads, a.busy) + packing / a.threads,
         "cores": np.where(used, a.dispatch, 0.0) + np.where(used | (packing > 0), hosts[a.host] / a.cores, 0.0),
-        "uplink": np.where(a.cloud, 0.0, (away + by_site(site, escalated * a.problem.record_bytes + answers)) / a.up),
-        "downlink": by_site(site[moved], sent[moved]) / a.down,
+        "uplink": np.where(
+            a.cloud, 0.0, a.up_busy + (away + by_site(site, escalated * a.problem.record_bytes + answers)) / a.up
+        ),
+        "downlink": a.down_busy + by_site(site[moved], sent[moved]) / a.down,
     }
     latest = np.maximum.reduce(list(parts.values()))
     first = float(latest.max(initial=0.0))

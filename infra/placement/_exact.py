@@ -69,12 +69,12 @@ def solve(a: Arrays, scale: float) -> tuple[Ints, float] | None:
         away = pair[moved & (home == i)]
         work = (here, seconds[here] / a.threads[i]), (away, a.pack[origin[away]] / a.threads[i])
         add(-np.inf, -a.busy[i], (t1, -1.0), (y + mine, a.startup[mine]), (u + i, a.dispatch[i]), *work)
-        add(-np.inf, 0.0, (t1, -1.0), (here, (moved * sent / a.down[i])[here]))
+        add(-np.inf, -a.down_busy[i], (t1, -1.0), (here, (moved * sent / a.down[i])[here]))
         if np.isfinite(a.disk[i]):
             add(-np.inf, max(0.0, a.disk[i]), (here, (moved * sent)[here]))
         if not a.cloud[i]:
             packed = (escalated * a.problem.record_bytes + answers)[here] / a.up[i]
-            add(-np.inf, 0.0, (t1, -1.0), (here, packed), (away, sent[away] / a.up[i]))
+            add(-np.inf, -a.up_busy[i], (t1, -1.0), (here, packed), (away, sent[away] / a.up[i]))
         members = np.flatnonzero(a.host == a.host[i])
         if a.threads[members].sum() > a.cores[i]:
             shared, opened = np.isin(site, members), np.flatnonzero(np.isin(a.site, members))

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
-WHOLE_SECONDS, WHOLE_GAP = (
-    3.0,
-    1e-3,
-)  # of a search for which options are used; share of the value that it may leave open
+WHOLE_NODES = (
+    500  # of a search for which options are used: a count, not a time, as the answer must not depend on the machine
+)
+WHOLE_GAP = 1e-3  # share of the value that it may leave open
 INFEASIBLE = 2  # as SciPy's `milp` says it
 TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing
 
@@ -151,7 +151,7 @@ def relax(
         again: seconds before the cloud begins with what was escalated; None: nothing may escalate.
         first: the seconds of the first part, given; then shards may stay unplaced, each at the price of `scale`.
         whole: an option is used or not, and a site, so starts are charged in full; shards are not whole. Slower, and
-            given up after `WHOLE_SECONDS`, with the bound that was reached.
+            given up after `WHOLE_NODES`, with the bound that was reached.
     """
     a, n, g = cols.a, cols.counts, len(cols.givers)
     slack = len(a.shards) if first is not None else 0
@@ -223,7 +223,7 @@ def relax(
     high[opened:] = 1.0
     # HiGHS judges by absolute tolerances: count in shards of a mean origin, and in seconds of the first part.
     unit = np.full(width, total / len(a.shards))
-    unit[[t1, t2]] = first or horizon
+    unit[[t1, t2]] = first or horizon or 1.0  # without a second left nothing is open
     unit[opened:] = 1.0
     factor = float(len(a.shards))
     (m_eq, b_eq), (m_ub, b_ub) = equal.matrix(), under.matrix()
@@ -238,7 +238,7 @@ def relax(
         chosen = milp(
             cost * unit * factor, bounds=Bounds(low / unit, high / unit), integrality=np.arange(width) >= opened,
             constraints=[LinearConstraint(m_ub, -np.inf, b_ub), LinearConstraint(m_eq, b_eq, b_eq)],
-            options={"time_limit": WHOLE_SECONDS, "mip_rel_gap": WHOLE_GAP},
+            options={"node_limit": WHOLE_NODES, "mip_rel_gap": WHOLE_GAP},
         )  # fmt: skip
         if chosen.status == INFEASIBLE:
             return None
@@ -306,14 +306,14 @@ def _under(
     if leaves.any() or sends.any():
         under.kind(
             "uplink",
-            np.zeros(len(sites)),
+            np.where(a.cloud, 0.0, -a.up_busy),
             (sites, t1, -1.0),
             (cols.site[sends], column[sends], (cols.sent / rate)[sends]),
             (home[leaves], given[leaves], (a.bytes[cols.givers] / a.up[home])[leaves]),
         )
     if g:
         at = cols.site[taken]
-        under.kind("downlink", np.zeros(len(sites)), (sites, t1, -1.0), (at, taken, cols.packed[taken] / a.down[at]))
+        under.kind("downlink", -a.down_busy, (sites, t1, -1.0), (at, taken, cols.packed[taken] / a.down[at]))
         tight = np.isfinite(a.disk[at])
         if tight.any():
             room = np.where(np.isfinite(a.disk), np.maximum(a.disk, 0), 0)

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 from data_catalog.access import Envelope, JoinedSite
 from data_catalog.errors import ObjectMissing, OrderRefused, SiteFailed
 from data_catalog.nouns import Receipt, WorkOrder
-from data_catalog.orders import Mailbox
+from data_catalog.orders import CompressOrder, Mailbox, PrepareOrder
 from infra import keys, outbox
-from infra.security import presigning, scopes, signing
+from infra.security import policy, presigning, scopes, signing
 from infra.settings import read_settings
 from infra.storage import read_noun
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from data_catalog.orders import Letter
+    from data_catalog.nouns import Site
+    from data_catalog.orders import Kind, Letter
     from infra.storage import Store
 
 MAILBOX_SECONDS = presigning.LONGEST_SECONDS  # for which a site may be off and still find its mailbox
@@ -47,10 +49,15 @@ def sign_letter(store: Store, site: str, letter: Letter, home: Path | None = Non
         site: whom it is for.
         letter: names the plain order in the store.
         home: with the coordinator's key; None: as the settings say.
+
+    Raises:
+        AccessDenied: the policy, or the hour, does not let this user have that done with those data any more.
     """
-    if not read_joined(store, site):
+    entry = read_joined(store, site)
+    if not entry:
         return letter
     body = json.loads(store.get(letter.key))
+    _authorise(letter.kind, body, entry.site)
     scope = scopes.SCOPES[letter.kind](store, site, body)
     folder = keys.outbox(site, secrets.token_hex(8))
     places = [keys.slot(folder, number) for number in range(scope.slots)]
@@ -69,6 +76,17 @@ def sign_letter(store: Store, site: str, letter: Letter, home: Path | None = Non
     signed = keys.signed_order(site, envelope.nonce)
     store.put(signed, signing.sign(_key(home), envelope))
     return letter.model_copy(update={"key": signed})
+
+
+def _authorise(kind: Kind, body: Any, site: Site) -> None:
+    """Ask the policy again, now, for an order that is about to be signed; one to probe or to deliver touches no records."""
+    if kind == "answer":
+        decision = WorkOrder.model_validate(body).access
+        policy.authorise_order([decision] if decision else [], site.name)
+    elif kind == "prepare":
+        policy.authorise("run", PrepareOrder.model_validate(body).dataset, [site])
+    elif kind == "compress":
+        policy.authorise("run", CompressOrder.model_validate(body).dataset, [site])
 
 
 def read_mailbox(store: Store, site: str, home: Path | None = None) -> Mailbox:

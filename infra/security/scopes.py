@@ -41,7 +41,7 @@ class Scope:
 
 def _probe(store: Store, site: str, body: Any) -> Scope:
     order = ProbeOrder.model_validate(body)
-    trial = f"sites/{site}/probe"
+    trial = keys.trial(site)
     scope = Scope({keys.profile(site), trial}, {trial})
     for card in order.cards:
         scope.reads |= _model(store, card)

@@ -1,4 +1,4 @@
-"""What a policy sees, and the policies: which shards that are not answered yet should move."""
+"""What a policy sees, which is what a coordinator sees, and the policies: which shards that are not answered should move."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra import replanning
-from infra.replanning import Move, Queue, Standing, shard_seconds
+from infra.replanning import Move, Pace, Queue, Standing, can_help, shard_seconds, start_seconds
+from infra.simulator.workers import in_turn
 
 if TYPE_CHECKING:
     from infra.placement import PlaceOrigin, PlaceSite, Problem
+    from infra.watching.state import Patience
 
 
-@dataclass(slots=True)
-class Worker:
-    """One site: what waits for it, what of that has arrived, and since when it works."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One site."""
 
-    site: PlaceSite
-    factor: float
-    alive: bool = True
-    waiting: Queue = field(default_factory=dict)  # not answered
-    coming: dict[tuple[str, str], float] = field(default_factory=dict)  # of those, others' shards not yet arrived
-    free: float = 0.0  # when it may take up the next shard: after its start, and what it has begun
-    seen: float = 0.0  # when it was looked at last
-    version: int = 0  # of its finishing event; older ones are void
-    warm: bool = False
-    done: Queue = field(default_factory=dict)  # answered
-    sent: float = 0.0  # bytes up its link: shards that others answer, and escalated rows
+    site: PlaceSite  # as it was measured before the run
+    alive: bool  # not taken for dead
+    warm: bool  # whether it had an order
+    factor: float  # its speed, times the measured one, as told from what it answered
+    pace: Pace | None  # of its order
+    waiting: Queue  # given to it and not in the ledger
+    answered: Queue  # by it, in the ledger
 
 
 @dataclass(slots=True)
@@ -35,67 +33,81 @@ class State:
     """What a policy sees."""
 
     now: float
-    problem: Problem
-    workers: dict[str, Worker]
+    problem: Problem  # as it was planned
+    sites: dict[str, Seen]
     origins: dict[str, PlaceOrigin]
-    leaving: dict[str, float]  # by origin: shards still on their way from it
+    patience: Patience
+    joined: bool = False  # whether a site has come since the last look
+    put_off: float = 0.0  # no plan is made before that
+    pause: float = 0.0  # and for how long it was put off
+    sent_beside: float = 0.0  # bytes that moves have cost beside those of the shards where they are
 
-    def shard_seconds(self, name: str, origin: str, variant: str) -> float:
-        """Seconds between two shards of that origin at that site, at the rate that was seen there."""
-        worker = self.workers[name]
-        return shard_seconds(worker.site, self.origins[origin], variant, worker.factor)
-
-    def arrival(self, name: str, origin: str) -> float:
-        """Seconds until what still comes from that origin is there: its up-link and this down-link are shared evenly."""
-        home, worker = self.workers.get(origin), self.workers[name]
-        sent = (
-            0.0 if home is None or home.site.cloud else self.leaving[origin] * self.origins[origin].bytes / home.site.up
-        )
-        received = sum(n * self.origins[o].bytes for (o, _), n in worker.coming.items()) / worker.site.down
-        return max(sent, received)
-
-    def remaining(self, name: str) -> float:
-        """Seconds from now until a site has answered all that waits for it."""
-        worker = self.workers[name]
-        each = {key: self.shard_seconds(name, *key) for key in worker.waiting}
-        work = max(0.0, worker.free - self.now) + sum(n * each[key] for key, n in worker.waiting.items())
-        return max([work, *(self.arrival(name, key[0]) + each[key] for key, n in worker.coming.items() if n > 0)])
+    @property
+    def open_problem(self) -> Problem:
+        """The problem, less that of a cap on bytes."""
+        return replanning.less_sent(self.problem, self.sent_beside)
 
 
-Policy = Callable[[State], list[Move]]
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a policy wants."""
+
+    moves: list[Move] = field(default_factory=list)
+    twice: list[Move] = field(default_factory=list)  # begun by one site, to be answered by another as well
 
 
-def stay(state: State) -> list[Move]:
+Policy = Callable[[State], Change]
+
+
+def stay(state: State) -> Change:
     """No shard moves."""
-    return []
+    return Change()
 
 
-def replan(state: State) -> list[Move]:
+def replan(state: State) -> Change:
     """Solve the programme anew for all shards that are not answered and may move."""
-    return _planned(state, set(state.workers))
+    return Change(replanning.moves_of(state.open_problem, [_standing(state, name) for name in state.sites]))
 
 
-def watch(state: State) -> list[Move]:
-    """What a run that is watched does: move away from who is gone, else only for what is worth it."""
-    return replanning.decide(state.problem, [_standing(state, name, True) for name in state.workers])
+def watch(state: State) -> Change:
+    """What a run that is watched does at a look; see `infra/watching/looking.py`, which decides by the same functions."""
+    paces = {name: seen.pace for name, seen in state.sites.items() if seen.alive and seen.pace}
+    left = {name: pace.remaining for name, pace in paces.items()}
+    idle = (start_seconds(seen.site) for seen in state.sites.values() if seen.alive and not seen.pace)
+    due = (
+        state.joined
+        or any(not seen.alive and seen.waiting for seen in state.sites.values())
+        or any(pace.late for pace in paces.values())
+        or can_help(left.values(), idle, state.patience.look)
+    )
+    if not due or (state.now < state.put_off and not state.joined):
+        return Change()
+    standings = [_standing(state, name) for name in state.sites]
+    moves = replanning.decide(state.open_problem, standings)
+    twice = [] if moves else replanning.duplicates(state.problem, standings, left)
+    state.pause = 0.0 if moves or twice else state.patience.put_off(state.pause)
+    state.put_off = state.now + state.pause
+    return Change(moves, twice)
 
 
-def evacuate(state: State, gone: str) -> list[Move]:
-    """Solve it for the shards of one site only; what the others have is load that they have."""
-    return _planned(state, {gone})
-
-
-def _planned(state: State, loosened: set[str]) -> list[Move]:
-    """A plan for what waits at these sites and may move; all else keeps its site busy for as long as it takes there."""
-    return replanning.moves_of(state.problem, [_standing(state, name, name in loosened) for name in state.workers])
-
-
-def _standing(state: State, name: str, loosened: bool) -> Standing:
-    worker = state.workers[name]
-    loose = {key: n for key, n in worker.waiting.items() if loosened and not state.origins[key[0]].resident}
-    held = sum(n * state.shard_seconds(name, *key) for key, n in worker.waiting.items() if key not in loose)
-    kept = worker.done | {key: n + worker.done.get(key, 0) for key, n in worker.waiting.items() if key not in loose}
-    return Standing(
-        site=worker.site, alive=worker.alive, factor=worker.factor, warm=worker.warm,
-        busy=held + max(0.0, worker.free - state.now), loose=loose, kept=kept,
-    )  # fmt: skip
+def _standing(state: State, name: str) -> Standing:
+    """A site as the decisions see it. Of what it has begun as many shards as threads cannot be taken back."""
+    seen = state.sites[name]
+    place = replanning.as_seen(seen.site, seen.factor)
+    begun: Queue = {}
+    loose: Queue = {}
+    kept: Queue = dict(seen.answered)
+    threads = place.threads if seen.alive and seen.pace else 0
+    busy = seen.pace.until_first if seen.pace else 0.0
+    for key in in_turn(name, seen.waiting):
+        n, resident = seen.waiting[key], state.origins[key[0]].resident
+        first = min(n, threads)
+        threads -= first
+        busy += (n if resident else first) * shard_seconds(place, state.origins[key[0]], key[1])
+        if first and not resident:
+            begun[key] = first
+        if n > first and not resident:
+            loose[key] = n - first
+        if stays := n - loose.get(key, 0):
+            kept[key] = kept.get(key, 0) + stays
+    return Standing(site=place, alive=seen.alive, warm=seen.warm, busy=busy, loose=loose, begun=begun, kept=kept)

@@ -57,7 +57,7 @@ def watch(
         mine = {p.shard.digest: p for p in plan.placements if p.site == name}
         acting.hand(state, name, keys.order(plan.run_id, name), mine)
     planned = max((handed.pace.planned for handed in state.running.values()), default=0.0)
-    between = min(max(patience.look, planned / patience.looks), patience.longest_look)
+    between = patience.between(planned)
     look = time.monotonic() + between
     while len(state.answered) < len(plan.placements) and _under_way(state) and time.monotonic() < over:
         try:

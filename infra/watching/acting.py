@@ -14,7 +14,7 @@ from data_catalog.replanning import Withdrawal
 from infra import coordination, keys
 from infra.problem import as_placed, to_json
 from infra.receipts import settle
-from infra.replanning import Move, Pace, sent_beside
+from infra.replanning import Move, expected, sent_beside, start_seconds
 from infra.watching.state import Handed
 
 if TYPE_CHECKING:
@@ -43,13 +43,11 @@ def hand(state: State, site: str, key: str, shards: dict[str, Placement]) -> Non
     """Have a site do the order of that key, beside all else."""
     order = WorkOrder.model_validate_json(state.store.get(key))
     work = [state.seconds(p, state.places[site]) for p in shards.values() if not p.reused]
-    start, compute = state.start(site), statistics.fmean(work) if work else 0.0
-    each = compute
-    if work and order.order_id == site:  # a link may take longer than the work: its own, or those of other origins
+    compute, planned = statistics.fmean(work) if work else 0.0, 0.0
+    if order.order_id == site:  # a link may take longer than the work: its own, or those of other origins
         others = any(p.shard.origin != site for p in shards.values())
         planned = state.first.predicted_seconds if others else state.first.predicted_site_seconds.get(site, 0.0)
-        each = max(each, (planned - start) / len(work))
-    pace = Pace(shards=len(work), start=start, each=each, elapsed=0.0)
+    pace = expected(len(work), compute, start_seconds(state.places[site]), planned)
     now = time.monotonic()
     handed = Handed(order, now, time.time(), shards, dict(shards), pace, compute, heard=now)
     state.running[site] = handed

@@ -11,7 +11,7 @@ from data_catalog.errors import SiteFailed
 from data_catalog.replanning import OrderProgress
 from infra import keys, mailbox, storage
 from infra.agent import SIGN_SECONDS
-from infra.replanning import Queue, Standing, decide, duplicates
+from infra.replanning import Queue, Standing, can_help, decide, duplicates, start_seconds
 from infra.watching import acting
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def look(state: State) -> None:
     lost = [name for name in state.gone if state.stranded.get(name) or name in state.running]
     left = {name: handed.pace.remaining for name, handed in state.running.items() if name not in state.gone}
     idle = [name for name in state.places if name not in state.running and name not in state.gone]
-    start = min((state.start(name) for name in idle), default=float("inf"))
-    helped = max(left.values(), default=0.0) > 2 * max(start, state.patience.look)
+    helped = can_help(left.values(), (start_seconds(state.places[name]) for name in idle), state.patience.look)
     if not (late or lost or joined or helped) or (now < state.put_off and not (hurry or joined)):
         return
     why = _why(state, lost, joined, late, left)
@@ -48,7 +47,7 @@ def look(state: State) -> None:
     if acting.act(state, moves, twice, there, why):
         state.put_off = state.pause = 0.0
     else:
-        state.pause = min(max(2 * state.pause, state.patience.look), state.patience.longest_look)
+        state.pause = state.patience.put_off(state.pause)
         state.put_off = now + state.pause
 
 

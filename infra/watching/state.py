@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infra import keys
-from infra.replanning import MARGIN, Pace, shard_seconds
+from infra.replanning import Pace, as_seen, believed, less_sent, shard_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from data_catalog.replanning import OrderProgress
     from infra.placement import PlaceSite, Problem
     from infra.storage import Store
-
-FASTEST, SLOWEST = 1.0, 0.001  # times the measured speed: no more is believed of what was seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +31,14 @@ class Patience:
     lease: float = 30.0  # without a sign of life, after which a site is taken for dead
     linger: float = 5.0  # for a receipt, when all its results are there
     give_up: float = 600.0  # for a silent site that alone can answer what is left
+
+    def between(self, planned: float) -> float:
+        """Seconds between two looks, if the longest order should take so many."""
+        return min(max(self.look, planned / self.looks), self.longest_look)
+
+    def put_off(self, pause: float) -> float:
+        """Seconds until the next plan, if this one gained nothing and was put off by so many."""
+        return min(max(2 * pause, self.look), self.longest_look)
 
 
 USUAL = Patience()
@@ -135,14 +141,7 @@ class State:
     @property
     def open_problem(self) -> Problem:
         """The same, less what moves have cost of a cap on bytes that is not in the places of the shards."""
-        problem = self.problem
-        caps = {name: cap - self.sent_beside if name == "bytes" else cap for name, cap in problem.caps.items()}
-        return replace(problem, caps=caps)
-
-    def start(self, site: str) -> float:
-        """Seconds from handing a site an order until it begins its first shard."""
-        place = self.places[site]
-        return place.dispatch_seconds + max((v.startup_seconds for v in place.variants), default=0.0)
+        return less_sent(self.problem, self.sent_beside)
 
     def seconds(self, placement: Placement, place: PlaceSite) -> float:
         """Between two shards like this one at a site."""
@@ -150,16 +149,12 @@ class State:
         return shard_seconds(place, origin, place.variants[0].name)
 
     def as_seen(self, site: str) -> PlaceSite:
-        """The site with the speed that was seen: what made it slow, rows or the store, is not known."""
-        place, factor = self.places[site], self.factors.get(site, 1.0)
-        variants = tuple(replace(v, seconds_per_row=v.seconds_per_row / factor) for v in place.variants)
-        return replace(place, variants=variants, latency_seconds=place.latency_seconds / factor)
+        """The site with the speed that was seen."""
+        return as_seen(self.places[site], self.factors.get(site, 1.0))
 
     def saw(self, site: str, handed: Handed, seconds: float) -> None:
-        """Believe seconds between two shards, within reason; where links were planned to be waited for, only what is more."""
-        measured = handed.work if seconds > (1 + MARGIN) * handed.pace.each else handed.pace.each
-        if seconds > 0 and measured > 0:
-            self.factors[site] = min(FASTEST, max(SLOWEST, measured / seconds))
+        """Believe seconds between two shards."""
+        self.factors[site] = believed(handed.pace, handed.work, seconds, self.factors.get(site, 1.0))
 
     def in_ledger(self, placements: Iterable[Placement]) -> set[str]:
         """Those of the results that are there."""

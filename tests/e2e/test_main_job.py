@@ -216,6 +216,9 @@ def test_the_runs_page_tells_the_story(quick_run, prefect_client):
     assert {"edge-1 answers its shards", "cloud answers escalated rows", "measure edge-2"} <= every
     tasks = {run.name for run in prefect_client.read_task_runs(flow_run_filter=named)}
     assert {"preprocess edge-1", "partition edge-2", "compress edge-3", "train quick"} <= tasks
-    assert {"plan", "report", "timeline", "profiles", "speeds", "profile-picture"} <= {
-        artifact.key for artifact in prefect_client.read_artifacts()
-    }
+    artifacts = prefect_client.read_artifacts(flow_run_filter=named)
+    shown = {artifact.key: artifact for artifact in artifacts}
+    assert {"plan", "report", "timeline", "profiles", "speeds", "profile-picture"} <= set(shown)
+    assert len(artifacts) == len(shown), "each once"
+    answered = max(span["end"] for span in quick_run["spans"] if span["stage"] == "infer")
+    assert shown["profiles"].created.timestamp() > answered, "with what the run itself has shown"

@@ -84,6 +84,22 @@ def test_reconciling_settles_it_and_no_byte_crosses_a_link_again(waiting, up_hom
     assert predictions(module_store, whole).equals(predictions(module_store, after))
 
 
+def test_of_two_that_would_settle_a_run_one_does(up_home, quick_run, module_store):
+    with cloud_without_a_model(quick_run, up_home, module_store):
+        report = up_home.run("--model", "quick", "--bound", "0.04")
+    assert report["pending_rows"] > 0
+    both = [up_home.start("reconcile", "--json", report["run_id"]) for _ in range(2)]
+    said = [(*process.communicate(timeout=300), process.returncode) for process in both]
+    assert 0 in {code for _, _, code in said}, said
+    assert all(code == 0 or "no unsettled run" in err for _, err, code in said), said
+    reports = [json.loads(out)[0] for out, _, code in said if code == 0]
+    assert len({each["settled_at"] for each in reports}) == 1, "who came later gives the report of the other"
+    assert {each["pending_rows"] for each in reports} == {0}
+    after = json.loads(module_store.get(report["report_key"]))
+    assert len(after["earlier_reports"]) == 1
+    assert (after["pending_rows"], after["missing_rows"]) == (0, 0)
+
+
 def test_at_the_deadline_what_is_there_counts_and_the_rest_is_named_and_settled(whole, up_home, module_store):
     """Two shards of one edge are lost, and there is no time; later there is, and only they are computed."""
     plan = Plan.model_validate_json(module_store.get(keys.run(whole["run_id"], "plan.json")))

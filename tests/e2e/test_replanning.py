@@ -126,6 +126,27 @@ def test_a_site_whose_process_begins_while_a_run_is_under_way_gets_work(
     assert lines["late-one"]["wan_bytes"] > 0
 
 
+def test_a_site_that_nobody_has_measured_is_measured_beside_the_run_and_gets_work(
+    up_home, quick_run, up_store, up_variables, quick_catalog, tmp_path
+):
+    born_at_one(tmp_path, "new-edge", [0, 1, 3, 5, 7, 9])
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "new-one.yaml").write_text("tier: edge\nthreads: 1\ndispatch: mailbox\n")
+    run = begin(up_home, f"{tmp_path}:{quick_catalog}", "new-edge", "--site", "edge-1", "--elastic")
+    runs = {key.split("/")[1] for key in up_store.keys("runs") if "/progress/" in key}
+    wait_for("progress", lambda: any(
+        "/progress/" in key and key.split("/")[1] not in runs for key in up_store.keys("runs")))  # fmt: skip
+    assert not up_store.exists(keys.profile("new-one"))
+    with site_process("new-one", tmp_path / "new", up_variables) as process:
+        report = end(run)
+        assert process.poll() is None
+    assert (report["status"], report["rows_out"], report["missing_rows"]) == ("complete", 3000, 0)
+    assert up_store.exists(keys.profile("new-one"))
+    assert "new-one joined" in report["replanned"][0]["why"]
+    last = Plan.model_validate_json(up_store.get(report["replanned"][-1]["plan"]))
+    assert any(p.site == "new-one" for p in last.placements)
+
+
 def test_a_watched_run_ends_at_its_deadline_and_is_settled_later(up_home, quick_run, up_store, quick_catalog, tmp_path):
     born_at_one(tmp_path, "in-time", [6, 7, 8, 9])
     run = begin(up_home, f"{tmp_path}:{quick_catalog}", "in-time", "--site", "edge-1", "--deadline", "25s")

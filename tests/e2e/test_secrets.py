@@ -1,18 +1,16 @@
-"""No secret is where anybody may read it: after a run of restricted data every place is searched, in every spelling."""
+"""No secret is where anybody may read it: after a run of restricted data every place is searched, in every spelling.
+
+Of a site that joined, `tests/e2e/test_joined_site.py` searches for its own.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from data_catalog.errors import KeyMissing
-from infra import keys
-from infra.security import access, pairs
-from infra.stack import servers
+from infra import enrolment, keys
+from tests.planted import in_files, in_prefect, search, secrets_of, secrets_of_token, signatures
 
 pytestmark = pytest.mark.e2e
 
@@ -28,11 +26,16 @@ transforms:
 residency: unsure-rows
 sensitivity: restricted
 """
-PAGE = 200  # most that Prefect gives at once
 
 
 @pytest.fixture(scope="module")
-def run_id(up_home, quick_run, tmp_path_factory) -> str:
+def before(request, quick_run) -> set[str]:
+    """The keys of the store before the run."""
+    return set(request.getfixturevalue("module_store").keys(""))
+
+
+@pytest.fixture(scope="module")
+def run_id(up_home, quick_run, before, tmp_path_factory) -> str:
     """A run with data keys, whose unsure rows are encrypted for the cloud."""
     folder = tmp_path_factory.mktemp("catalog")
     (folder / "datasets").mkdir()
@@ -45,82 +48,57 @@ def run_id(up_home, quick_run, tmp_path_factory) -> str:
     return str(report["run_id"])
 
 
+@pytest.fixture(scope="module")
+def token(up_home) -> str:
+    """An invitation that nobody has taken up."""
+    return str(up_home.call("site", "invite", "spare").stdout.strip())
+
+
 @pytest.fixture
-def secrets(up_home, up_store, run_id) -> dict[str, bytes]:
-    """All that nobody may see, by name: of the store, of Prefect, private keys and data keys."""
-    _, store_secret, auth_string = servers.credentials(up_home.path)  # the first is a name: presigned URLs carry it
-    planted = {"store secret": store_secret.encode(), "auth string": auth_string.encode()}
-    for path in (up_home.path / "sites").glob("*/private.pem"):
-        planted[f"private key of {path.parent.name}"] = path.read_bytes().splitlines()[10]
-    for key in up_store.keys(keys.DATA_KEYS):
-        record = access.read_wrapped(up_store, key)
-        try:
-            planted[key] = access.unwrap(record, pairs.private_keys(up_home.path, record.site), up_home.path)
-        except KeyMissing:
-            continue
-    assert len(planted) >= 2 + 2 + 3, "two sites' private keys, and data keys of shards and of escalated rows"
+def signed(token) -> set[bytes]:
+    """The signatures in it."""
+    found = signatures(enrolment.read_token(token).access)
+    assert len(found) == 2, "a mailbox to read, and a registration to write"
+    return found
+
+
+@pytest.fixture
+def secrets(up_home, up_store, run_id, token) -> dict[str, bytes]:
+    """All that nobody may see, by name."""
+    planted = secrets_of(up_home.path, up_store) | secrets_of_token(token)
+    assert len(planted) >= 2 + 2 + 2 + 2 + 3, "two sites' private keys, and data keys of shards and of escalated rows"
     return planted
 
 
-def spellings(secret: bytes) -> Iterator[bytes]:
-    """As it is, and as it would be written into a text."""
-    yield secret
-    yield secret.hex().encode()
-    yield base64.b64encode(secret).rstrip(b"=")
-    yield base64.urlsafe_b64encode(secret).rstrip(b"=")
-
-
-def search(secrets: dict[str, bytes], places: Iterator[tuple[str, bytes]]) -> list[str]:
-    """Which secret stands where."""
-    wanted = [(name, text) for name, secret in secrets.items() for text in spellings(secret)]
-    return sorted({f"{name} in {place}" for place, text in places for name, secret in wanted if secret in text})
-
-
-def in_prefect(client) -> Iterator[tuple[str, bytes]]:
-    """Parameters, results and states of all flow and task runs, their logs, and all artifacts."""
-    for name in ("flow_runs", "task_runs", "logs", "artifacts"):
-        read = getattr(client, f"read_{name}")
-        for first in range(0, 10**5, PAGE):
-            page = read(limit=PAGE, offset=first)
-            yield from ((f"{name} {item.id}", item.model_dump_json().encode()) for item in page)
-            if len(page) < PAGE:
-                break
-
-
-def in_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file of a home that is not a place for secrets or a server's own disk."""
-    places = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in ("s3",)]
-    for path in places:
-        if path.name not in ("credentials.json", "stack.json", "private.pem"):
-            yield str(path.relative_to(folder)), path.read_bytes()
-
-
-def test_the_search_finds_what_is_there(secrets, up_home):
-    for name in ("credentials.json", "stack.json"):
-        assert search(secrets, iter([(name, (up_home.path / name).read_bytes())]))
+def test_the_search_finds_what_is_there(secrets, signed, token, up_home):
+    for name in ("credentials.json", "stack.json", "coordinator.pem"):
+        assert search(secrets, [(name, (up_home.path / name).read_bytes())])
     data_key = next(secret for name, secret in secrets.items() if name.startswith(keys.DATA_KEYS))
-    assert search(secrets, iter([("a log", json.dumps({"key": data_key.hex()}).encode())]))
+    assert search(secrets, [("a log", json.dumps({"key": data_key.hex()}).encode())])
+    held = enrolment.read_token(token).model_dump_json().encode()
+    assert search(secrets, [("a file", held)], signed) == ["a signature in a file", "token's secret in a file"]
 
 
-def test_no_secret_in_parameters_logs_or_artifacts(secrets, prefect_client):
+def test_no_secret_in_parameters_logs_or_artifacts(secrets, signed, prefect_client):
     places = list(in_prefect(prefect_client))
     kinds = {place.split()[0] for place, _ in places}
     assert kinds == {"flow_runs", "task_runs", "logs", "artifacts"}
     assert any(b"secret-digits" in text for _, text in places)
-    assert not search(secrets, iter(places))
+    assert not search(secrets, places, signed)
 
 
-def test_no_secret_in_any_object_of_the_store(secrets, up_store, run_id):
-    names = (
-        up_store.keys("runs") + up_store.keys("keys") + up_store.keys("sites") + up_store.keys("datasets/secret-digits")
-    )
+def test_no_secret_in_any_object_of_the_store(secrets, signed, before, up_store, run_id):
+    """Those that the run and the invitation made, and all that are not made anew for a run."""
+    every = up_store.keys("")
+    names = [name for name in every if name not in before or name.split("/")[0] in ("keys", "sites", "models")]
     assert {keys.run(run_id, name) for name in ("plan.json", "report.json", "report.html")} <= set(names)
-    assert not search(secrets, ((name, up_store.get(name)) for name in names))
+    assert {name.split("/")[0] for name in names} >= {"results", "escalations", "models", "datasets", "sites", "keys"}
+    assert not search(secrets, ((name, up_store.get(name)) for name in names), signed)
 
 
-def test_no_secret_in_any_file_of_the_home(secrets, up_home, run_id):
+def test_no_secret_in_any_file_of_the_home(secrets, signed, up_home, run_id):
     """Reports and pages, logs of the command and the servers, Prefect's database, the sites' caches."""
     places = dict(in_files(up_home.path))
     assert {f"runs/{run_id}/report.html", "logs/run.log"} <= set(places)
     assert any(name.startswith("prefect/") for name in places)
-    assert not search(secrets, iter(places.items()))
+    assert not search(secrets, places.items(), signed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -89,9 +91,27 @@ def test_the_worker_of_up_does_a_run_in_an_empty_folder(deployed_home, prefect_c
     """Started as the UI starts it. What it imports is installed: there is nothing in its folder."""
     deployment = prefect_client.read_deployment_by_name("maintain/maintain")
     started = prefect_client.create_flow_run_from_deployment(deployment.id, parameters={"delete": False})
-    ended = wait_for("its end", lambda: (run := prefect_client.read_flow_run(started.id)).state.is_final() and run, 120)
-    assert ended.state.is_completed(), ended.state.message
-    assert [process for process in deployed_home.servers() if "worker" in process.cmdline()]
+    seen: dict[Path, list[Path]] = {}
+
+    def ended():
+        with suppress(psutil.Error, FileNotFoundError):  # it ends while it is looked at
+            for process in children_of_worker(deployed_home):
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == str(started.id):
+                    seen.setdefault(Path(process.cwd()), []).extend(Path(process.cwd()).iterdir())
+        return (run := prefect_client.read_flow_run(started.id)).state.is_final() and run
+
+    run = wait_for("its end", ended, 120)
+    assert run.state.is_completed(), run.state.message
+    assert len(seen) == 1, "a run has one folder"
+    (folder,) = seen
+    assert not seen[folder], "it began in a folder with something in it, or left something there"
+    wait_for("its removal", lambda: not folder.exists())
+
+
+def children_of_worker(home: Home) -> list[psutil.Process]:
+    """All processes that the worker of `cloudedge up` has started."""
+    (worker,) = [process for process in home.servers() if "worker" in process.cmdline()]
+    return worker.children(recursive=True)
 
 
 def test_a_name_that_the_catalog_lacks_is_refused_before_it_runs(deployed_home, prefect_client):

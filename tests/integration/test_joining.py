@@ -10,10 +10,12 @@ import pytest
 from data_catalog.errors import BadInput, ObjectMissing, OrderRefused, SiteFailed, UnknownName
 from data_catalog.nouns import Receipt, Site, WorkOrder
 from data_catalog.orders import Letter, Mailbox, Presence
-from infra import enrolment, keys, mailbox, membership, outbox
+from infra import enrolment, keys, mailbox, membership, outbox, sites
 from infra.backlog import BacklogStore
+from infra.runtimes import RUNTIMES
 from infra.security import letters, pairs, presigning, signing
 from infra.signed_store import SignedStore
+from tasks.probe_site import probe_machine
 
 pytestmark = pytest.mark.integration
 
@@ -43,8 +45,13 @@ def invite(store, home, name=NAME, seconds=3600.0):
     return enrolment.read_token(enrolment.invite(store, home, Site(name=name, tier="edge"), seconds))
 
 
+def register(machine, token):
+    """Keys, a measurement, and the registration, as `cloudedge site join` makes them."""
+    return enrolment.join(machine, token, "1.0", lambda store, site: probe_machine(store, site, machine))
+
+
 def join(store, home, machine, name=NAME):
-    member = enrolment.join(machine, invite(store, home, name), "1.0")
+    member = register(machine, invite(store, home, name))
     assert enrolment.admit_waiting(store, home) == [name]
     return membership.MemberStore(machine, member)
 
@@ -52,7 +59,7 @@ def join(store, home, machine, name=NAME):
 def test_a_machine_with_a_token_becomes_a_site(up_store, home, tmp_path):
     token = invite(up_store, home)
     assert [(line.name, line.state) for line in enrolment.list_sites(up_store)] == [(NAME, "invited")]
-    member = enrolment.join(tmp_path, token, "1.0")
+    member = register(tmp_path, token)
     assert not enrolment.is_admitted(tmp_path, member)
     assert enrolment.joined_sites(up_store, home)[NAME].dispatch == "mailbox"
     assert enrolment.is_admitted(tmp_path, member)
@@ -68,16 +75,50 @@ def test_a_machine_with_a_token_becomes_a_site(up_store, home, tmp_path):
     assert line.seen < 60 < line.access
 
 
+def test_a_machine_is_measured_when_it_joins(up_store, home, tmp_path):
+    """Without an order and without credentials: before its first run it has a profile, with no variant in it."""
+    join(up_store, home, tmp_path)
+    (profile,) = [each for each in sites.profiles(up_store) if each.site == NAME]
+    assert (profile.host, profile.cores) == (sites.host_name(), sites.core_count())
+    assert min(profile.up_bytes_per_second, profile.down_bytes_per_second, profile.disk_free_bytes) > 0
+    assert profile.runtime_versions == {"litert": RUNTIMES.get("litert").version()}
+    assert profile.variants == {}
+    assert not up_store.exists(keys.trial(NAME))
+    (line,) = enrolment.list_sites(up_store)
+    assert 0 <= line.profile < 60
+    assert (line.up_bytes_per_second, line.down_bytes_per_second) == (
+        profile.up_bytes_per_second,
+        profile.down_bytes_per_second,
+    )
+    known = profile.model_copy(update={"refused": {"variant": "too large"}})
+    up_store.put(keys.profile(NAME), known.model_dump_json().encode())
+    join(up_store, home, tmp_path)
+    assert sites.read_profile(up_store, NAME) == known  # the same machine again: what is known of it stays
+    join(up_store, home, tmp_path / "another")
+    assert sites.read_profile(up_store, NAME).refused == {}
+
+
+def test_who_joins_says_nothing_of_other_sites(up_store, home, tmp_path):
+    token = invite(up_store, home)
+    before = sites.read_profile(up_store, "ward-2")
+    enrolment.join(tmp_path, token, "1.0", lambda store, site: probe_machine(store, NAME, tmp_path).model_copy(
+        update={"site": "ward-2"}
+    ))  # fmt: skip
+    assert enrolment.admit_waiting(up_store, home) == [NAME]
+    assert sites.read_profile(up_store, "ward-2") == before
+    assert sites.read_profile(up_store, NAME).site == NAME
+
+
 def test_an_invitation_is_good_once_and_in_its_time(up_store, home, tmp_path):
     token = invite(up_store, home)
-    enrolment.join(tmp_path / "first", token, "1.0")
+    register(tmp_path / "first", token)
     assert enrolment.admit_waiting(up_store, home) == [NAME]
     before = up_store.get(keys.public_key(NAME))
-    enrolment.join(tmp_path / "second", token, "1.0")  # whoever copied the token
+    register(tmp_path / "second", token)  # whoever copied the token
     assert enrolment.admit_waiting(up_store, home) == []
     assert up_store.get(keys.public_key(NAME)) == before
     late = invite(up_store, home, "ward-2", 600)
-    enrolment.join(tmp_path, late, "1.0")
+    register(tmp_path, late)
     invitation = enrolment.Invitation.model_validate_json(up_store.get(keys.invitation("ward-2")))
     up_store.put(keys.invitation("ward-2"), invitation.model_copy(update={"not_after": 1.0}).model_dump_json().encode())
     assert enrolment.admit_waiting(up_store, home) == []
@@ -90,12 +131,12 @@ def test_an_invitation_is_good_once_and_in_its_time(up_store, home, tmp_path):
 def test_a_registration_without_the_secret_is_not_admitted(up_store, home, tmp_path):
     token = invite(up_store, home)
     forged = token.model_copy(update={"secret": "00" * 32})
-    enrolment.join(tmp_path, forged, "1.0")
+    register(tmp_path, forged)
     assert enrolment.admit_waiting(up_store, home) == []
     up_store.put(keys.registration(NAME), b"no registration")
     assert enrolment.admit_waiting(up_store, home) == []
     assert not up_store.exists(keys.public_key(NAME))
-    enrolment.join(tmp_path, token, "1.0")  # the invitation is still good
+    register(tmp_path, token)  # the invitation is still good
     assert enrolment.admit_waiting(up_store, home) == [NAME]
 
 

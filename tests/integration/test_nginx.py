@@ -19,7 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from data_catalog.nouns import Site
+from infra import enrolment, keys, mailbox, membership
 from infra.stack import servers
+from tasks.probe_site import probe_machine
 from tests.homes import wait_for
 
 pytestmark = pytest.mark.integration
@@ -137,3 +140,22 @@ def test_a_gateway_killed_under_load_is_not_noticed(fronted, second_gateway, qui
     assert through["status"] == "complete"
     assert through["rows_out"] == quick_run["rows_out"]
     assert through["computed_results"] == 0
+
+
+def test_a_site_that_joins_needs_the_certificate_alone(fronted, up_home, monkeypatch, tmp_path):
+    """It holds no credentials, and reaches the store through the same address as everybody."""
+    from infra.storage import Store
+
+    for name, value in fronted.items():
+        monkeypatch.setenv(name, value)
+    store = Store(servers.BUCKET)
+    token = enrolment.read_token(enrolment.invite(store, up_home.path, Site(name="ward-7", tier="edge"), 600))
+    assert token.access.url.startswith(fronted["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("SSL_CERT_FILE", fronted["AWS_CA_BUNDLE"])
+    member = enrolment.join(tmp_path, token, "1.0", lambda store, site: probe_machine(store, site, tmp_path))
+    try:
+        assert enrolment.admit_waiting(store, up_home.path) == ["ward-7"]
+        assert mailbox.read(membership.MemberStore(tmp_path, member), "ward-7") == ()
+        assert store.exists(keys.profile("ward-7"))
+    finally:
+        enrolment.remove(store, up_home.path, "ward-7")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -139,6 +140,30 @@ def test_objects_of_others_have_no_digest_and_are_read_all_the_same(broken, tmp_
         assert store.get(key) == data
         store.get_file(key, tmp_path / "down")
         assert (tmp_path / "down").read_bytes() == data
+
+
+def test_who_reads_what_is_written_over_gets_one_or_the_other(broken):
+    """The gateway shows a reader the size of one and the bytes of the other; nobody may see that."""
+    store, _ = broken
+    written = [b"a" * 200, b"b", b"c" * 700]
+    store.put("over", written[0])
+    ended = threading.Event()
+
+    def write() -> None:
+        try:
+            for number in range(200):
+                store.put("over", written[number % 3])
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = set()
+    while not ended.is_set():
+        seen.add(store.get("over"))
+    thread.join()
+    assert seen <= set(written)
+    assert len(seen) == len(written)
 
 
 # --- a link that fails and comes back ---------------------------------------------------------------------

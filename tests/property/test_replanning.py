@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 
 from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem
 from infra.placement.programme import place, predict
-from infra.replanning import MARGIN, Pace, Standing, decide, duplicates, moves_of, remainder, sent_beside
+from infra.replanning import (
+    MARGIN,
+    Pace,
+    Standing,
+    as_seen,
+    believed,
+    decide,
+    duplicates,
+    expected,
+    moves_of,
+    remainder,
+    sent_beside,
+)
 from infra.simulator import events, policies, worlds
+from infra.watching.state import USUAL
 
 pytestmark = pytest.mark.property
 
@@ -38,7 +51,7 @@ def runs(draw):
     problem = Problem(sites=tuple(sites), origins=origins, record_bytes=10.0)
     standings = [
         Standing(
-            site=site, alive=draw(st.booleans()) or site.name == "s0", factor=draw(factors), warm=draw(st.booleans()),
+            site=as_seen(site, draw(factors)), alive=draw(st.booleans()) or site.name == "s0", warm=draw(st.booleans()),
             busy=draw(st.floats(0, 5)),
             loose={(o.site, f"v-{site.name}"): n for o in origins if (n := draw(sizes))},
         )
@@ -221,7 +234,7 @@ def test_a_cap_on_bytes_holds_through_change_after_change(run, room, data):
         edges = [s for s in standings if not s.site.cloud]
         assert sent + answers() <= cap * (1 + 1e-6)
         standings = [
-            dataclasses.replace(s, factor=data.draw(factors), **_answered(s, data.draw(st.floats(0, 1))))
+            dataclasses.replace(s, site=as_seen(s.site, data.draw(factors)), **_answered(s, data.draw(st.floats(0, 1))))
             for s in standings
         ]
         edges = [s for s in standings if not s.site.cloud]
@@ -323,10 +336,28 @@ def test_what_a_watched_run_does_helps_in_the_simulator_and_loses_nothing(seed):
     problem = worlds.random_problem(30, 20_000, seed, resident=0.1)
     plan = place(problem)
     world = worlds.random_world(problem, seed, noise=0.4, deaths=0.2, within=plan.seconds)
+    patience = dataclasses.replace(USUAL, looks=10, longest_look=float("inf"), lease=1.0)
     left = events.simulate(problem, plan, world)
-    watched = events.simulate(problem, plan, world, policies.watch, every=plan.seconds / 5, duplicate=True)
-    often = events.simulate(problem, plan, world, policies.replan, every=plan.seconds / 5, duplicate=True)
+    watched = events.simulate(problem, plan, world, policies.watch, patience=patience)
+    often = events.simulate(problem, plan, world, policies.replan, patience=patience)
     assert watched.answered == left.answered == sum(o.shards for o in problem.origins)
+    assert watched.plans > 0
     assert watched.seconds <= left.seconds * 1.1
     assert watched.moved <= often.moved
     assert watched.plans <= often.plans
+
+
+@given(paces, st.floats(0.001, 100), st.floats(0.001, 1))
+def test_a_speed_is_believed_within_reason(pace, seconds, before):
+    """No faster than measured; a wait for links that was planned is no slowness of the site."""
+    found = believed(pace, pace.each / 4, seconds, before)
+    assert 0 < found <= 1
+    assert believed(pace, pace.each / 4, pace.each, before) == 1, "as planned"
+    assert believed(pace, pace.each, 4 * pace.each, before) == pytest.approx(0.25)
+    assert believed(pace, pace.each, 0.0, before) == before, "nothing was seen"
+
+
+@given(st.integers(0, 100), st.floats(0.001, 10), st.floats(0, 10), st.floats(0, 1000))
+def test_an_order_is_expected_to_take_what_the_plan_says_or_its_work(shards, work, start, planned):
+    pace = expected(shards, work, start, planned)
+    assert pace.planned == pytest.approx(max(planned, start + shards * work) if shards else start)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_catalog.errors import PlanError
 from infra import explain
 from infra.placement import OBJECTIVES
-from infra.simulator.worlds import random_problem
+from infra.simulator.worlds import balanced_problem, random_problem
 from infra.solving import NEARLY, moved, solve
 from infra.testing.placement_suite import problems, require_sound, value
 
@@ -27,23 +27,10 @@ def counted(solution):
     return had
 
 
-def balanced(sites, seed):
-    """Sites whose links are wide and whose clouds are no quicker than an edge: every site counts."""
-    problem = random_problem(sites, 200 * sites, seed, resident=0.1, spread=3)
-    wide = tuple(
-        dataclasses.replace(
-            site, up=site.up * 1e4, down=site.down * 1e4,
-            variants=tuple(dataclasses.replace(v, seconds_per_row=v.seconds_per_row * (20 if site.cloud else 1)) for v in site.variants),
-        )
-        for site in problem.sites
-    )  # fmt: skip
-    return dataclasses.replace(problem, sites=wide)
-
-
 @pytest.mark.parametrize("sites", [8, 40])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_site_that_joins_or_leaves_moves_at_most_one_and_a_half_times_its_fair_share(sites, seed):
-    problem = balanced(sites, seed)
+    problem = balanced_problem(sites, 200 * sites, seed)
     first = solve(problem)
     had = counted(first)
     assert solve(problem, had=had).counts == first.counts, "planned again, nothing moves"
@@ -60,6 +47,46 @@ def test_a_site_that_joins_or_leaves_moves_at_most_one_and_a_half_times_its_fair
     require_sound(more, joined)
     assert joined.seconds <= free.seconds * (1 + NEARLY)
     assert moved(joined, had) <= 1.5 * sum(n for (_, i), n in counted(free).items() if i == "one-more")
+
+
+@pytest.mark.parametrize(
+    ("make", "sites", "seed"),
+    [(balanced_problem, 10, 1), (balanced_problem, 10, 3), (balanced_problem, 40, 2), (random_problem, 40, 2), (random_problem, 100, 1)],
+)  # fmt: skip
+def test_removing_a_site_moves_its_shards_and_no_others(make, sites, seed):
+    """By the plan that a run makes: no other site loses a shard, and the plan is nearly as good as the best."""
+    problem = make(sites, 200 * sites, seed)
+    had = counted(solve(problem))
+    fixed = {origin.site for origin in problem.origins if origin.resident}
+    loads = Counter()
+    for (_, site), n in had.items():
+        loads[site] += n
+    edges = [name for name in sorted(loads) if name.startswith("edge") and name not in fixed]
+    assert edges
+    for gone in edges[:: len(edges) // 3 + 1]:
+        without = explain.without(problem, gone)
+        left = solve(without, had=had)
+        require_sound(without, left)
+        now = counted(left)
+        assert [pair for pair, n in had.items() if pair[1] != gone and now[pair] < n] == []
+        assert moved(left, had) == loads[gone] > 0
+        assert left.seconds <= solve(without).seconds * (1 + NEARLY)
+
+
+@pytest.mark.parametrize("seed", [1, 4, 10])
+def test_where_few_links_are_the_limit_a_site_that_leaves_moves_little_more_than_its_shards(seed):
+    """What stays needs the links too; and where the site was what all waited for, only what is in the way moves."""
+    problem = random_problem(10, 2000, seed)
+    had = counted(solve(problem))
+    fixed = {origin.site for origin in problem.origins if origin.resident}
+    edges = {i for _, i in had if i.startswith("edge") and i not in fixed}
+    assert edges
+    for gone in edges:
+        without = explain.without(problem, gone)
+        left = solve(without, had=had)
+        require_sound(without, left)
+        assert left.seconds <= solve(without).seconds * (1 + NEARLY)
+        assert moved(left, had) <= 1.5 * sum(n for (_, i), n in had.items() if i == gone)
 
 
 @given(problems(shards=6, priced=True), st.sampled_from(OBJECTIVES), st.sampled_from([0.0, 0.93]), st.randoms())

@@ -181,7 +181,7 @@ class FakeSite:
 
     def __init__(self, home: Path) -> None:
         self.spec, self.home, self.done = Spec(name="ward-1", share=0.5), home, []
-        self.process = None
+        self.process: str | None = "here"
 
     def cut(self, *, off: bool) -> None:
         self.done.append(("cut", off))
@@ -191,9 +191,11 @@ class FakeSite:
 
     def kill(self) -> None:
         self.done.append(("kill",))
+        self.process = None
 
     def start(self) -> None:
         self.done.append(("start",))
+        self.process = "here"
 
 
 def test_what_is_cut_is_mended_even_if_the_run_ends_before(tmp_path):
@@ -209,6 +211,18 @@ def test_what_is_cut_is_mended_even_if_the_run_ends_before(tmp_path):
             time.sleep(0.01)
     assert time.monotonic() - began < 50
     assert site.done == [("share", 0.125), ("share", 0.5), ("cut", True), ("kill",), ("cut", False), ("start",)]
+
+
+def test_who_was_killed_for_good_is_there_again_after_the_run(tmp_path):
+    site, begun = FakeSite(tmp_path), threading.Event()
+    with faults.inflict(
+        [faults.Fault("kill", "ward-1", 0.0)], {"ward-1": site}, FolderStore(tmp_path / "store"), begun
+    ):
+        begun.set()
+        while not site.done:
+            time.sleep(0.01)
+        assert site.done == [("kill",)]
+    assert site.done == [("kill",), ("start",)]
 
 
 def test_the_flipped_byte_is_found(tmp_path, monkeypatch):

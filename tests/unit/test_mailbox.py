@@ -195,6 +195,21 @@ def test_shards_are_sent_beside_other_work_and_a_failing_letter_is_tried_again(s
     assert stopped
 
 
+def test_a_mailbox_that_is_none_does_not_end_the_process(store, site, monkeypatch):
+    monkeypatch.setattr(agent, "SLOWEST", 0.05)
+    store.put(keys.mailbox("post-1"), b"no mailbox at all")
+    said: list[str] = []
+    threading.Thread(
+        target=agent.work, args=("post-1", site, {"prepare": lambda each: DONE}, said.append), daemon=True
+    ).start()
+    deadline = time.monotonic() + 30
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "is no mailbox" in said[0]
+    store.put(keys.mailbox("post-1"), Mailbox().model_dump_json().encode())
+    mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 30.0)
+
+
 def test_nobody_there_is_said_with_what_to_do(store):
     with pytest.raises(errors.SiteFailed, match=r"no process of it was ever there.*`cloudedge site work post-1`"):
         mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 0.1)

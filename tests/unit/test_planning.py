@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudedge import planning
 from data_catalog.errors import BadInput, CatalogError, CorruptObject, PlanError, UnknownName
+from data_catalog.nouns import Placement, Plan, Shard
 from infra import additions, explain, plan_table
 from infra.demands import in_words, read_demands
 from infra.placement import OBJECTIVES, PlacePrices
@@ -175,6 +177,38 @@ def test_a_file_says_in_what_a_site_differs_from_another(tmp_path):
         path.write_text(text)
         with pytest.raises(CatalogError, match=message):
             additions.added_site(None, None, problem, None, str(path))
+
+
+def made_of(solution):
+    """A stored plan, as far as planning again reads it."""
+    placements = tuple(
+        Placement.model_construct(shard=Shard.model_construct(digest=f"{o}-{i}-{k}", origin=o), site=i, reused=False)
+        for (o, i, _), n in solution.counts.items()
+        for k in range(n)
+    )
+    return Plan.model_construct(run_id="r-1", placements=placements)
+
+
+@pytest.mark.parametrize("sites", [60, 12])
+def test_a_change_is_shown_with_what_it_moves_and_of_many_sites_only_those_that_differ(sites, capsys):
+    problem = random_problem(sites, 100 * sites, 2)
+    solution = solve(problem)
+    resident = {origin.site for origin in problem.origins if origin.resident}
+    gone = next(i for _, i, _ in solution.counts if i.startswith("edge") and i not in resident)
+    after = explain.without(problem, gone)
+    again, moves = planning.solve_again(made_of(solution), after)
+    assert moves == sum(n for (_, i, _), n in solution.counts.items() if i == gone) > 0
+    planning.show_both(made_of(solution), (problem, solution), (after, again), moves)
+    said = capsys.readouterr().out
+    listed = {word for line in said.splitlines() for word in line.split()[:1]} & {site.name for site in problem.sites}
+    assert gone in listed
+    assert f"{moves} of {sum(solution.counts.values())} shards would be answered elsewhere" in said
+    if sites > planning.MANY:
+        assert f"for the other {sites - len(listed)} sites nothing changes" in said
+        assert len(listed) < sites / 2
+    else:
+        assert len(listed) == sites
+        assert "nothing changes" not in said
 
 
 def test_the_picture_is_whole_and_names_every_site():

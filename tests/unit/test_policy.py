@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import time
 
 import pytest
 
+from data_catalog.access import JoinedSite
 from data_catalog.errors import AccessDenied, SettingError
 from data_catalog.nouns import Dataset, Site, WorkOrder
+from data_catalog.orders import CompressOrder, Letter, PrepareOrder
 from infra import keys, orders
-from infra.security import policy
+from infra.security import letters, policy
 from infra.settings import read_settings
 from tests.stores import FolderStore
+from tests.watched import card
 
 pytestmark = pytest.mark.unit
 
@@ -121,13 +126,52 @@ def test_an_order_is_judged_when_it_is_written(written, tmp_path):
     access = policy.authorise("run", dataset(), SITES[:1])
     order = WorkOrder.model_construct(run_id="r", order_id="edge-1", site="edge-1", shards=())
     store = FolderStore(tmp_path)
-    assert orders.put_order(store, order, access) == keys.run("r", "orders", "edge-1.json")
+    key = orders.put_order(store, order, access)
+    assert key == keys.run("r", "orders", "edge-1.json")
+    assert json.loads(store.get(key))["access"] == access[0].model_dump(mode="json")
     with pytest.raises(AccessDenied, match="the plan has no decision that lets it take part"):
         orders.put_order(store, order.model_copy(update={"site": "edge-2", "order_id": "edge-2"}), access)
     written("p, ann, run, *, *, *, *, *, allow\np, *, run, *, *, eu, *, *, deny\n")
     with pytest.raises(AccessDenied, match="line 2"):
         orders.put_order(store, order.model_copy(update={"order_id": "again"}), access)
     assert store.keys("runs") == [keys.run("r", "orders", "edge-1.json")]
+
+
+@pytest.mark.parametrize("kind", ["prepare", "compress", "answer"])
+def test_an_order_is_judged_when_it_is_signed(written, monkeypatch, tmp_path, kind):
+    """Its hour may have passed since the run was planned; then no signature is made."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "of-nobody")
+    hour, late = policy.time.gmtime().tm_hour, time.time() + 600
+    store = FolderStore(tmp_path / "store")
+    letter = Letter(order_id="r/1", kind=kind, key="order", answer="answer", deadline=late)
+    about = {"dataset": dataset(), "source": "edge-1", "threads": 1}
+    entry = JoinedSite(site=SITES[0], since=0, version="1", host="", cores=1, memory_bytes=1, pair="", renewed=0)
+    store.put(keys.joined("edge-1"), entry.model_dump_json().encode())
+    written(f"p, ann, run, *, *, eu, *, {hour}-{(hour + 2) % 24}, allow\n")
+    (access,) = policy.authorise("run", dataset(), SITES[:1])
+    work = WorkOrder(
+        run_id="r", order_id="edge-1", site="edge-1", tier="edge", card=card("edge-1", "edge"), batch=1, threads=1, shards=(),
+        access=access,
+    )  # fmt: skip
+    order = {
+        "prepare": PrepareOrder.model_validate(about),
+        "compress": CompressOrder.model_validate(about | {"placements": (), "on_premises": True}),
+        "answer": work,
+    }[kind]
+    store.put("order", order.model_dump_json().encode())
+    signed = letters.sign_letter(store, "edge-1", letter, tmp_path)
+    assert store.keys(keys.signed_orders("edge-1")) == [signed.key]
+    written(f"p, ann, run, *, *, eu, *, {(hour + 2) % 24}-{hour}, allow\n")
+    with pytest.raises(
+        AccessDenied, match=r"^ann may not run pictures \(restricted, region eu\) at \d\dh UTC: no rule"
+    ):
+        letters.sign_letter(store, "edge-1", letter, tmp_path)
+    if kind == "answer":
+        store.put("order", work.model_copy(update={"access": None}).model_dump_json().encode())
+        with pytest.raises(AccessDenied, match="no order for edge-1"):  # it was never judged
+            letters.sign_letter(store, "edge-1", letter, tmp_path)
+    assert store.keys(keys.signed_orders("edge-1")) == [signed.key]
 
 
 @pytest.mark.parametrize(

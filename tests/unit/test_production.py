@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import re
+import shutil
+import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
+from jsonschema import Draft201909Validator, Draft202012Validator, ValidationError
+
+from tests.homes import BIN
 
 pytestmark = pytest.mark.unit
 
@@ -21,6 +30,38 @@ KINDS = [f"{name}: {manifest['kind']} {manifest.get('metadata', {}).get('name', 
 COMPOSE = yaml.safe_load((ROOT / "infra" / "docker" / "compose.yaml").read_text())
 DOCKERFILES = sorted((ROOT / "infra" / "docker").glob("*.Dockerfile"))
 SECRET = re.compile(r"PASSWORD|SECRET|AUTH_STRING|ACCESS_KEY|CONNECTION_URL")
+
+
+SCHEMAS = ROOT / "tests" / "schemas"
+
+
+def operator_schema(kind: str) -> dict:
+    """What the Dask operator publishes for one of its kinds, where it knows no other keys; pods and services are Kubernetes'."""
+    if kind == "DaskAutoscaler":
+        (version,) = yaml.safe_load((SCHEMAS / "dask_autoscaler.yaml").read_text())["spec"]["versions"]
+        schema, known = version["schema"]["openAPIV3Schema"], {}
+    else:
+        text = re.sub(r"python://[^#]*#/definitions/", "#/$defs/", (SCHEMAS / "dask_templates.yaml").read_text())
+        known = yaml.safe_load(text)["definitions"]
+        schema = known.pop(f"dask.k8s.api.v1.{kind}")
+    closed(schema["properties"]["spec"])
+    closed(known)
+    folder = (
+        files("kubernetes_validate")
+        / "kubernetes-json-schema"
+        / f"v{kubernetes_validate.latest_version()}-local-strict"
+    )
+    published = json.loads((folder / "_definitions.json").read_text())["$defs"]
+    return schema | {"$defs": published | known}
+
+
+def closed(schema: object) -> None:
+    """Kubernetes drops keys that a definition does not name; here they are an error."""
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for part in schema.values():
+            closed(part)
 
 
 def pods(manifest: dict) -> list[dict]:
@@ -38,12 +79,32 @@ def test_a_manifest_is_what_kubernetes_expects(name, manifest):
         for pod in pods(manifest):
             made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"}, "spec": pod}
             kubernetes_validate.validate(made, version, strict=True)
-        for key in (
-            ("minimum", "maximum", "cluster") if manifest["kind"] == "DaskAutoscaler" else ("worker", "scheduler")
-        ):
-            assert key in manifest["spec"]
+        Draft202012Validator(operator_schema(manifest["kind"])).validate(manifest)
     elif manifest["kind"] != "Kustomization":
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        ("DaskCluster", {"worker": {"replicas": "two"}}, "'two' is not of type 'integer'"),
+        ("DaskCluster", {"worker": {"replica": 2}}, "'replica' was unexpected"),
+        ("DaskCluster", {"worker": {"spec": {"container": []}}}, "'container' was unexpected"),
+        ("DaskCluster", {"scheduler": {"service": {"prots": []}}}, "'prots' was unexpected"),
+        ("DaskAutoscaler", {"minimum": None}, "None is not of type 'integer'"),
+        ("DaskAutoscaler", {"most": 3}, "'most' was unexpected"),
+    ],
+)
+def test_the_operators_schemas_find_what_is_wrong(kind, change, says):
+    manifest = copy.deepcopy(next(manifest for _, manifest in MANIFESTS if manifest["kind"] == kind))
+
+    def put(into, what):
+        for key, value in what.items():
+            put(into[key], value) if isinstance(value, dict) else into.__setitem__(key, value)
+
+    put(manifest["spec"], change)
+    with pytest.raises(ValidationError, match=says):
+        Draft202012Validator(operator_schema(kind)).validate(manifest)
 
 
 @pytest.mark.parametrize(("name", "manifest"), MANIFESTS, ids=KINDS)
@@ -81,6 +142,33 @@ def test_the_server_keeps_its_leases_on_disk_everywhere():
     assert wanted in (ROOT / "infra" / "stack" / "servers.py").read_text()
 
 
+def test_compose_is_what_its_specification_expects():
+    schema = json.loads((SCHEMAS / "compose_spec.json").read_text())
+    newer = {"name"}  # than that schema
+    check = Draft201909Validator(schema)
+    check.validate({key: value for key, value in COMPOSE.items() if key not in newer})
+    with pytest.raises(ValidationError, match="'comand' does not match any"):
+        check.validate({"services": {"one": COMPOSE["services"]["edge-1"] | {"comand": "x"}}})
+
+
+def test_an_edge_has_no_credentials_and_a_gateway_may_go():
+    """It joins by a token; whoever uses the store goes through NGINX, by the name that is in every signature."""
+    services = COMPOSE["services"]
+    edge, worker, front = services["edge-1"], services["worker"], services["nginx"]
+    assert set(edge["environment"]) == {"CLOUDEDGE_SITE", "SSL_CERT_FILE"}
+    assert edge["profiles"] == ["edge"]  # it is started when it has joined
+    (name,) = front["networks"]["default"]["aliases"]
+    assert worker["environment"]["AWS_ENDPOINT_URL"] == f"https://{name}:{front['environment']['S3_LISTEN']}"
+    users = {each for each, service in services.items() if "AWS_ENDPOINT_URL" in service.get("environment", {})}
+    assert users == {"worker"}
+    for service in (edge, worker):
+        assert "nginx" in service["depends_on"]
+        trusted = service["environment"].get("SSL_CERT_FILE") or service["environment"]["AWS_CA_BUNDLE"]
+        assert f"./certificates/ca.pem:{trusted}:ro" in service["volumes"]
+    gateways = re.findall(r"server ([\w-]+):9000", front["environment"]["S3_SERVERS"])
+    assert gateways == ["gateway-1", "gateway-2"]
+
+
 def test_compose_names_what_is_there():
     services = COMPOSE["services"]
     for name, service in services.items():
@@ -95,7 +183,7 @@ def test_compose_names_what_is_there():
             source = volume.split(":")[0]
             if source.startswith("."):
                 path = (ROOT / "infra" / "docker" / source).resolve()
-                assert path.exists() or source == "./certificates", f"{name}: {source}"
+                assert path.exists() or source.startswith("./certificates"), f"{name}: {source}"
             else:
                 assert source in COMPOSE["volumes"], f"{name}: {source}"
         for variable, value in service.get("environment", {}).items():
@@ -127,6 +215,14 @@ def test_an_image_copies_what_is_there_and_has_no_root(path):
             assert all((ROOT / source).exists() for source in sources), step
     bases = [step.split()[1] for step in steps if step.startswith("FROM")]
     assert all(":" in base for base in bases)
-    assert [step for step in steps if step.startswith("USER")] == ["USER cloudedge"]
+    assert [step for step in steps if step.startswith("USER")] == ["USER 10001"]
     assert "--require-hashes" in text
     assert ("requirements/all.txt" if "cloud" in path.name else "requirements/edge.txt") in text
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_has_nothing_that_the_linter_knows_better(path):
+    linter = shutil.which("hadolint", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    assert linter, "`make setup` installs it"
+    linted = subprocess.run([linter, "--no-color", str(path)], capture_output=True, text=True)
+    assert linted.returncode == 0, linted.stdout

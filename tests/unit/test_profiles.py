@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import shutil
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -11,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_catalog.nouns import Profile, Receipt, Site, Span, VariantSpeed
+from data_catalog.nouns import Profile, Receipt, Site, Span, VariantCard, VariantSpeed
+from data_catalog.orders import Answered
+from flows import _dispatching
 from infra import profiles, sites
+from infra.problem import place_site
 from infra.profiles import CLIP, LEAST_SPREAD, WEIGHT, observe, refine
 from infra.report import profile_chart
+from infra.runtimes import RUNTIMES
 from tasks import probe_site
 from tests.stores import FolderStore
 
@@ -202,7 +208,7 @@ class SlowStore(FolderStore):
 def test_the_probe_tells_latency_from_rate_and_does_not_flood_a_slow_link(tmp_path, monkeypatch):
     store = SlowStore(tmp_path)
     monkeypatch.setattr(probe_site, "time", SimpleNamespace(perf_counter=lambda: store.now))
-    up, down, used = probe_site._measure_link(store, "edge-1")
+    up, down, used = probe_site.measure_link(store, "edge-1")
     assert used == store.moved <= 1 << 19
     assert up.bytes_per_second == pytest.approx(1e6)
     assert down.bytes_per_second == pytest.approx(4e6)
@@ -216,6 +222,8 @@ def test_a_site_that_is_measured_again_keeps_what_was_known(tmp_path, monkeypatc
     site = Site(name="edge-1", tier="edge")
     first = probe_site.probe_site(site, (), tmp_path / "home", "bucket")
     assert 0 < first.memory_free_bytes <= first.memory_bytes
+    assert 0 < first.disk_free_bytes <= shutil.disk_usage(tmp_path).total
+    assert first.runtime_versions == {}, "no variant was to be measured"
     assert set(first.spreads) == {"up_bytes_per_second", "down_bytes_per_second", "latency_seconds"}
     store.put("sites/edge-1/profile.json", observe(first, 1.0, dispatch_seconds=0.5).model_dump_json().encode())
     again = probe_site.probe_site(site, (), tmp_path / "home", "bucket")
@@ -223,6 +231,50 @@ def test_a_site_that_is_measured_again_keeps_what_was_known(tmp_path, monkeypatc
     assert again.spreads["dispatch_seconds"].count == 1
     assert again.dispatch_seconds == 0.5
     assert sites.profiles(store)[0].site == "edge-1"
+
+
+def test_what_a_site_measures_is_said_of_itself(monkeypatch):
+    """Its profile is stored with the coordinator's credentials: a stolen site must not write another one's."""
+    lie = profile("edge-2").model_dump(mode="json")
+    answered = Answered(order_id="r/1", site="edge-1", body=lie, began=0, ended=1, wan_in=0, wan_out=0)
+    monkeypatch.setattr(_dispatching, "_ask", lambda *about: answered)
+    stolen = Site(name="edge-1", tier="edge", dispatch="mailbox")
+    assert _dispatching.probe(stolen, (), "r", "bucket").site == "edge-1"
+
+
+def card(runtime, model):
+    return VariantCard(
+        model="toy", version="v", tier="edge", recipe="r", runtime=runtime, runtime_version="1", key="models/toy",
+        digest=hashlib.sha256(model).hexdigest(), bytes=len(model), classes=("0", "1"), shape=(3,), dtype="uint8", temperature=1.0,
+        validation_rows=1, accuracy=1.0, accuracy_interval=(1.0, 1.0), class_accuracy=(1.0, 1.0), agreement=1.0,
+        made_seconds=0.0,
+    )  # fmt: skip
+
+
+def test_a_profile_has_the_version_of_each_runtime_that_variants_were_measured_with(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+    monkeypatch.setattr(probe_site.storage, "open_store", lambda bucket: store)
+    toy = SimpleNamespace(
+        FORMAT="toy", load=lambda model, batch: lambda x: np.eye(2, dtype="f4")[x[:, 0] % 2], version=lambda: "7.1"
+    )
+    monkeypatch.setitem(RUNTIMES._loaded, "toy", toy)
+    store.put("models/toy", b"a model")
+    found = probe_site.probe_site(
+        Site(name="edge-1", tier="edge"), (card("toy", b"a model"),), tmp_path / "home", "bucket"
+    )
+    assert found.runtime_versions == {"toy": "7.1"}
+    (speed_of_it,) = found.variants.values()
+    assert speed_of_it.runtime == "toy"
+    assert speed_of_it.rows_per_second > 0
+    assert found.disk_free_bytes > 0
+
+
+def test_a_site_is_planned_with_the_memory_that_was_free_if_that_is_known():
+    """A variant is taken to need the size of its file."""
+    known, site = profile(memory_bytes=4_000, memory_free_bytes=5), Site(name="edge-1", tier="edge")
+    assert place_site(site, known, ()).memory_bytes == 5
+    assert place_site(site, known, ()).disk_bytes == known.disk_free_bytes
+    assert place_site(site, profile(memory_bytes=4_000), ()).memory_bytes == 4_000
 
 
 # --- how it is shown --------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_what_is_open_and_who_has_drifted_is_said():
     html = page.render(
         report(
             status="partial", sites=(site,), missing_rows=7, pending_rows=3, missing_key="runs/r/missing.parquet",
-            open_reasons={"edge-1": EVIL, "escalations": "the cloud is down"},
+            open_reasons={"edge-1": EVIL, "escalations": "the cloud is down"}, unseen_sources={"edge-9": EVIL},
         )
     )  # fmt: skip
     outline(html)
@@ -207,6 +207,7 @@ def test_what_is_open_and_who_has_drifted_is_said():
         "7 rows are missing",
         "runs/r/missing.parquet",
         "the cloud is down",
+        "source edge-9",
         "cloudedge reconcile",
     ):
         assert text in html

@@ -255,7 +255,8 @@ def test_what_is_wrong_with_a_shard_is_not_moved_around(store, tmp_path, monkeyp
     store.put(bad.key, b"x" + store.get(bad.key)[1:])
     with pytest.raises(Exception, match=bad.key):
         run(store, *made, tmp_path / "home")
-    assert not store.keys("runs/r1/withdrawn")
+    taken = [Withdrawal.model_validate_json(store.get(key)).results for key in store.keys("runs/r1/withdrawn")]
+    assert not any(bad.result in results for results in taken), "others of a slow machine may have been"
 
 
 def test_a_shard_whose_packed_rows_are_not_there_is_left_to_others_by_the_receipt_of_a_lost_site(
