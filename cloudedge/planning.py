@@ -127,7 +127,7 @@ def _read_plan(store: Store, run_id: str) -> Plan:
 
 
 def _read_problem(store: Store, run_id: str) -> tuple[Problem, Solution]:
-    key = keys.run(run_id, "problem.json")
+    key = keys.problem(run_id)
     if not store.exists(key):
         raise BadInput(f"run {run_id} was planned before plans kept their problem; plan again")
     return problem.from_json(store.get(key), key)

@@ -188,8 +188,13 @@ def planned(report: Report) -> str:
     if not report.predicted_totals.get("makespan"):
         return f"{asked}; nothing was to be placed"
     costs = ", ".join(written(name, value) for name, value in report.predicted_totals.items())
-    above = "" if report.gap is None else f", {report.gap:.2%} above the least that is possible"
-    return f"{asked}: {costs} predicted{above}"
+    above = (
+        "how near the best it is, is not known"
+        if report.gap is None
+        else f"{report.gap:.2%} above the least that is possible"
+    )
+    came = " for the plan as it came" if report.replanned else ""
+    return f"{asked}: {costs} predicted{came}, {above}"
 
 
 def promise(report: Report) -> str:

@@ -503,7 +503,7 @@ class Plan(Noun):
     caps: dict[Objective, float] = Field(default_factory=dict)  # what each may be at most
     accuracy_floor: float = 0.0  # the least expected accuracy, by rows; 0: none
     totals: dict[Objective, float] = Field(default_factory=dict)  # of what is computed, as the programme reckons
-    lower_bound: float = 0.0  # of the objective, over all placements
+    lower_bound: float = 0.0  # of the objective, over all placements; 0: not known
     gap: float | None = None  # how far the objective lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
     access: tuple[AccessDecision, ...] = ()  # what lets the run use the dataset
@@ -706,7 +706,7 @@ class Report(Noun):
     caps: dict[Objective, float] = Field(default_factory=dict)  # what each might be at most
     accuracy_floor: float = 0.0  # the least expected accuracy that was asked for; 0: none
     predicted_totals: dict[Objective, float] = Field(default_factory=dict)  # of what was computed
-    lower_bound: float = 0.0  # of the objective, over all placements
+    lower_bound: float = 0.0  # of the objective, over all placements; 0: not known
     gap: float | None = None  # how far the plan lies above it, as a share of it; None: not known
     balance: float = 1.0  # Jain's index of the predicted seconds of all sites that may answer shards
     access: tuple[AccessDecision, ...] = ()  # what let the run use the dataset, a decision for each region of its sites

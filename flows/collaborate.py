@@ -198,7 +198,7 @@ def _run(
         plan, receipts = answered.plan, answered.receipts
         sent += answered.sent + others.sent
         if answered.replanned:
-            publish_plan_task(plan, bucket)
+            publish_plan_task(plan, bucket, len(answered.replanned))
             whereabouts.remember(open_store(bucket), plan)
 
     with watch.stage("escalate"):

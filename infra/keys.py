@@ -33,7 +33,7 @@ Shards and escalated rows of a restricted dataset are encrypted, and their keys 
     federations/<model>/<federation>/{plan.json, rounds/, report.json}     global weights and their record, a round each
     keys/<set>/<key>/<site>.json                           data key of encrypted objects, wrapped to a site
     agreement/<what>.json                                  who coordinates it, where coordinators agree over the store
-    runs/<run_id>/{plan.json, plan-<n>.json, problem.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
+    runs/<run_id>/{plan.json, plan-<n>.json, problem.json, problem-<n>.json, orders/, answers/, receipts/, predictions/, report.json, report.html}
     runs/<run_id>/{progress/, withdrawn/}<order>.json      how far a site is with an order, what was taken back from it
     runs/<run_id>/{missing.parquet, report-<n>.json}       rows without an answer; what was reported before it was settled
     runs/latest                                            id of the run or plan that placed something last
@@ -290,6 +290,11 @@ def order_id(site: str, kind: str = "") -> str:
 def run(run_id: str, *parts: str) -> str:
     """Key of something that belongs to one run."""
     return "/".join(("runs", run_id, *parts))
+
+
+def problem(run_id: str, number: int = 0) -> str:
+    """Key of what a run's plan solves, and its solution; with a number: as it was after so many changes."""
+    return run(run_id, f"problem-{number}.json" if number else "problem.json")
 
 
 def agreement(what: str) -> str:

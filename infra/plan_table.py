@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,11 +87,15 @@ def lines(problem: Problem, solution: Solution, plan: Plan | None = None) -> lis
 
 def totals(problem: Problem, solution: Solution) -> list[str]:
     """What the plan costs by every objective, how near the best it is, how even, and what its demands leave."""
+    near = "how near the best it is, is not known"
+    if math.isfinite(solution.gap):
+        near = (
+            f"no plan is below {written(problem.objective, solution.lower_bound)}: this one is {solution.gap:.2%} above"
+        )
     return [
         f"{in_words(problem.objective, problem.caps, problem.accuracy)}: {written('makespan', solution.seconds)}, {written('bytes', solution.bytes)} over the"
         f" links, {written('money', solution.money)}, an accuracy of {solution.accuracy:.2%}",
-        f"no plan is below {written(problem.objective, solution.lower_bound)}: this one is"
-        f" {solution.gap:.2%} above; balance {solution.balance:.2f} (Jain's index)",
+        f"{near}; balance {solution.balance:.2f} (Jain's index)",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_catalog.errors import CorruptObject
 from infra import rendezvous
 from infra.codec_trials import ESCALATION_CODEC
 from infra.placement import PlaceOrigin, PlacePrices, PlaceSite, PlaceVariant, Problem, Solution
+from infra.placement.programme import stated
 from infra.profiles import rate
 
 if TYPE_CHECKING:
@@ -154,6 +156,24 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def as_placed(plan: Plan, problem: Problem, bound: float) -> tuple[Problem, Solution]:
+    """What a plan has its sites compute, and what that takes by what was measured before the run.
+
+    Args:
+        plan: of the run, as it is now.
+        problem: that it is of, with all its sites.
+        bound: below which no placement can be; 0: not known.
+
+    Returns:
+        The problem, its shards those that are not reused, and the placements of the plan as a solution of it.
+    """
+    placed = [p for p in plan.placements if not p.reused]
+    born = Counter(p.shard.origin for p in placed)
+    origins = tuple(dataclasses.replace(o, shards=born[o.site]) for o in problem.origins if born[o.site])
+    problem = dataclasses.replace(problem, origins=origins)
+    return problem, stated(problem, Counter((p.shard.origin, p.site, p.variant) for p in placed), bound)
+
+
 def problem_of(
     plan: Plan,
     dataset: Dataset,
@@ -183,6 +203,9 @@ def problem_of(
             for origin in place_origins(dataset, [p.shard for p in plan.placements], codecs, trials)
         ),
         record_bytes=record_bytes([p.shard for p in plan.placements], next(iter(trials.values())), ESCALATION_CODEC),
+        result_bytes=RESULT_BYTES,
+        result_row_bytes=RESULT_BYTES_PER_ROW,
         objective=plan.objective,
         caps=dict(plan.caps),
+        accuracy=plan.accuracy_floor,
     )

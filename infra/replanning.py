@@ -3,6 +3,8 @@
 What has not been begun and may move is loose. The programme is solved again for it, with the speeds that were seen; what
 a site keeps makes it busy for a while. Shards move away from a site that is gone; otherwise only if that brings the
 end nearer by more than it costs and by more than a margin, because a prediction is never exact (hysteresis).
+
+The floor of accuracy and a cap on bytes are of the whole plan, so what is loose gets what the rest leaves of them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
-from infra.placement.programme import place, predict
+from infra.placement.programme import costs_of, place, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from infra.placement import PlaceOrigin, PlaceSite, Problem, Solution
+    from infra.placement import Objective, PlaceOrigin, PlaceSite, Problem, Solution
 
 MARGIN = (
     0.25  # share of a prediction by which it may be missed before anything is done; and of what remains, to be gained
@@ -93,6 +95,7 @@ class Standing:
     busy: float = 0.0  # seconds until it has answered what it keeps
     loose: Queue = field(default_factory=dict)  # what waits there and may go elsewhere
     begun: Queue = field(default_factory=dict)  # of what it keeps: what may be answered elsewhere as well
+    kept: Queue = field(default_factory=dict)  # all that it has answered and will answer, beside what is loose
 
 
 def shard_seconds(site: PlaceSite, origin: PlaceOrigin, variant: str) -> float:
@@ -166,20 +169,24 @@ def can_help(left: Iterable[float], starts: Iterable[float], least: float) -> bo
 def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARGIN) -> list[Move]:
     """What should move now; nothing if that gains too little.
 
-    Where a site is gone, what lies there is placed among the others, and nothing else moves. If the plan is for something
-    else than the makespan, or has caps, that is all that is done: what was planned is kept.
+    Where a site is gone, what lies there is placed among the others, and nothing else moves; outside the caps, if there is no
+    place within them. If the plan is for something else than the makespan, or has a cap on money, that is all that is done:
+    what was planned is kept. A floor of accuracy holds in any case, and a cap on bytes wherever nobody is gone.
 
     Args:
-        problem: as it was planned; its counts and its sites' loads are not looked at.
+        problem: as it was planned; its counts and its sites' loads are not looked at. Of a cap on bytes what earlier changes
+            sent for nothing is taken off (`sent_beside`).
         standings: of its sites, and of those that have joined.
         margin: share of the remaining seconds that a change has to gain.
     """
     gone = any(not each.alive and each.loose for each in standings)
     if gone:
         standings = [_holding(problem, each) if each.alive else each for each in standings]
-    elif problem.objective != "makespan" or problem.caps:
+    elif problem.objective != "makespan" or "money" in problem.caps:
         return []
     rest, solution = _solved(problem, standings)
+    if gone and solution is None and "bytes" in problem.caps:
+        rest, solution = _solved(replace(problem, caps={}), standings)
     if rest is None or solution is None:
         return []
     found = moves(standings, solution)
@@ -192,7 +199,45 @@ def decide(problem: Problem, standings: Sequence[Standing], margin: float = MARG
     now, _ = predict(rest, dict(counts))
     reached = {move[3] for move in found}
     cost = max(start_seconds(each.site) for each in standings if each.site.name in reached)
-    return found if now - solution.seconds > max(margin * now, cost) else []
+    worth = now - solution.seconds > max(margin * now, cost)
+    return found if worth and _within(problem, standings, found) else []
+
+
+def _within(problem: Problem, standings: Iterable[Standing], made: Sequence[Move]) -> bool:
+    """Whether these moves keep the cap on bytes, if there is one."""
+    return "bytes" not in problem.caps or bytes_after(problem, standings, made) <= problem.caps["bytes"]
+
+
+def bytes_after(problem: Problem, standings: Iterable[Standing], made: Sequence[Move]) -> float:
+    """Bytes over the edges' links of all that is kept and loose, when these moves are made, and of what they send beside that."""
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
+    for each in standings:
+        for (o, v), n in (*each.kept.items(), *each.loose.items()):
+            counts[o, each.site.name, v] += n
+    for frm, o, v, to, variant, n in made:
+        counts[o, frm, v] -= n
+        counts[o, to, variant] += n
+    return costs_of(problem, {key: n for key, n in counts.items() if n})["bytes"] + sent_beside(problem, made)
+
+
+def sent_beside(problem: Problem, made: Iterable[Move]) -> float:
+    """Bytes that moves cost the edges' links at most, beside those of the shards where they will be: a plan has no place for them.
+
+    They are the way of a shard to a site that gives it away again, and what a shard that was to stay has more than a packed one.
+    """
+    edges, origins = {site.name: not site.cloud for site in problem.sites}, {o.site: o for o in problem.origins}
+    total = 0.0
+    for frm, o, _, to, _, n in made:
+        packed, kept = origins[o].bytes, origins[o].kept_bytes
+        more = max(packed, kept) if frm != o else max(0.0, kept - packed)
+        total += n * more * (edges.get(o, True) + edges[to if frm == o else frm])
+    return total
+
+
+def less_sent(problem: Problem, beside: float) -> Problem:
+    """The same with so many bytes less in the cap on them, if there is one: what earlier changes sent for nothing (`sent_beside`)."""
+    caps = {name: cap - beside if name == "bytes" else cap for name, cap in problem.caps.items()}
+    return replace(problem, caps=caps)
 
 
 def moves_of(problem: Problem, standings: Sequence[Standing]) -> list[Move]:
@@ -211,17 +256,20 @@ def _solved(problem: Problem, standings: Sequence[Standing]) -> tuple[Problem | 
 
 
 def _holding(problem: Problem, standing: Standing) -> Standing:
-    """The same where nothing is loose: what waits there keeps it busy."""
+    """The same where nothing is loose: what waits there keeps it busy, and is kept."""
     origins = {origin.site: origin for origin in problem.origins}
     work = sum(n * shard_seconds(standing.site, origins[o], v) for (o, v), n in standing.loose.items())
-    return replace(standing, busy=standing.busy + work, loose={})
+    kept = {key: standing.kept.get(key, 0) + standing.loose.get(key, 0) for key in (*standing.kept, *standing.loose)}
+    return replace(standing, busy=standing.busy + work, loose={}, kept=kept)
 
 
 def remainder(problem: Problem, standings: Iterable[Standing]) -> Problem | None:
     """What is left to plan: the loose shards, and the living sites as they were seen; None if there is either none.
 
-    Without a cloud nothing can be escalated, so nothing is counted for it.
+    Its floor is what the loose shards have to reach for all to reach the plan's; of its caps only that on bytes is left,
+    less what is kept. Without a cloud nothing can be escalated, so nothing is counted for it.
     """
+    standings = list(standings)
     counts: dict[str, int] = defaultdict(int)
     for each in standings:
         for (origin, _), n in each.loose.items():
@@ -232,7 +280,30 @@ def remainder(problem: Problem, standings: Iterable[Standing]) -> Problem | None
     if not any(site.cloud for site in living):
         living = [replace(site, variants=tuple(replace(v, escalation=0.0) for v in site.variants)) for site in living]
     origins = tuple(replace(o, shards=counts[o.site], resident=False) for o in problem.origins if counts.get(o.site))
-    return replace(problem, sites=tuple(living), origins=origins, caps={})
+    caps: dict[Objective, float] = {}
+    if "bytes" in problem.caps:
+        held = [replace(each, loose={}) for each in standings]
+        caps = {"bytes": problem.caps["bytes"] - bytes_after(problem, held, ())}
+        origins = tuple(replace(o, bytes=max(o.bytes, o.kept_bytes)) for o in origins)
+    floor = _floor(problem, standings)
+    return replace(problem, sites=tuple(living), origins=origins, caps=caps, accuracy=floor)
+
+
+def _floor(problem: Problem, standings: Iterable[Standing]) -> float:
+    """The least accuracy of what is loose with which all shards together reach the plan's floor.
+
+    It is never more than it has where it lies: what misses the floor by a hair may move, but gets no worse.
+    """
+    if problem.accuracy <= 0:
+        return 0.0
+    rows = {origin.site: origin.rows for origin in problem.origins}
+    over = loose = right = 0.0
+    for each in standings:
+        accuracy = {variant.name: variant.accuracy for variant in each.site.variants}
+        over += sum(n * rows[o] * (accuracy[v] - problem.accuracy) for (o, v), n in each.kept.items())
+        loose += sum(n * rows[o] for (o, _), n in each.loose.items())
+        right += sum(n * rows[o] * accuracy.get(v, 1.0) for (o, v), n in each.loose.items())
+    return max(0.0, min(problem.accuracy - over / loose, right / loose))
 
 
 def _as_it_stands(standing: Standing) -> PlaceSite:
@@ -270,12 +341,18 @@ def moves(standings: Iterable[Standing], solution: Solution) -> list[Move]:
     return found
 
 
+def may_copy(problem: Problem) -> bool:
+    """Whether a shard may be answered twice: that crosses links and costs money, so only where nothing but the makespan counts."""
+    return problem.objective == "makespan" and not problem.caps
+
+
 def duplicates(
     problem: Problem, standings: Sequence[Standing], remaining: Mapping[str, float], margin: float = MARGIN
 ) -> list[Move]:
     """What an idle site should answer as well, because the slowest one has begun it and will not end soon.
 
-    Near the end only: as long as anything is loose, it is better moved.
+    Near the end only: as long as anything is loose, it is better moved. Only where copies may be (`may_copy`), and where the plan has a floor
+    of accuracy only by a site that is no less accurate.
 
     Args:
         problem: as for `decide`.
@@ -283,12 +360,16 @@ def duplicates(
         remaining: by site, seconds until it has answered all that it has.
         margin: share of the slowest's seconds that it has to gain.
     """
+    if not may_copy(problem):
+        return []
     idle = [s for s in standings if s.alive and not s.busy and not s.loose and s.site.variants]
     slow = max(
         (s for s in standings if s.alive and s.begun and not s.loose),
         key=lambda s: remaining.get(s.site.name, 0.0),
         default=None,
     )
+    if slow is not None and problem.accuracy > 0:
+        idle = [s for s in idle if s.site.variants[0].accuracy >= slow.site.variants[0].accuracy]
     if not idle or slow is None:
         return []
     origins = {origin.site: origin for origin in problem.origins}

@@ -125,13 +125,16 @@ def _around(problem: Problem, found: Solution, stays: Mapping[tuple[str, str], i
     left = {o: origin.shards for o, origin in origins.items()}
     for (o, _, _), n in counts.items():
         left[o] -= n
-    a, used = Arrays(problem), {i for _, i, _ in counts}
+    kept: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+    for (o, i, v), n in counts.items():
+        kept[i][o, v] = n
+    a = Arrays(problem)
     try:
         parts = evaluate(a, *as_arrays(a, counts)).parts
         standings = [
             Standing(
                 site=dataclasses.replace(site, up_busy_seconds=float(up), down_busy_seconds=float(down)),
-                warm=site.name in used, busy=float(work),
+                warm=site.name in kept, busy=float(work), kept=kept.get(site.name, {}),
             )
             for site, work, up, down in zip(problem.sites, parts["compute"], parts["uplink"], parts["downlink"], strict=True)
             if site.name in variants

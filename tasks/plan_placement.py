@@ -193,7 +193,7 @@ def plan_placement(
         access=access,
         record_bytes=problem.record_bytes,
     )
-    coordination.put(store, run_id, keys.run(run_id, "problem.json"), to_json(problem, solution))
+    coordination.put(store, run_id, keys.problem(run_id), to_json(problem, solution))
     coordination.put(store, run_id, keys.run(run_id, "plan.json"), plan.model_dump_json(indent=1).encode())
     if open_shards:
         store.put(keys.latest_run(), run_id.encode())

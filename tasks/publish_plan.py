@@ -14,14 +14,15 @@ from infra.problem import from_json
 from infra.report import plan_chart
 
 
-def publish_plan(plan: Plan, bucket: str) -> None:
+def publish_plan(plan: Plan, bucket: str, changes: int = 0) -> None:
     """The plan as a table and a picture on the run's page in Prefect.
 
     Args:
         plan: of the run.
         bucket: of the store, which has the problem that it solves.
+        changes: how often it was changed while the run was under way. It is shown as it came, by what was measured before.
     """
-    key = keys.run(plan.run_id, "problem.json")
+    key = keys.problem(plan.run_id, changes)
     problem, solution = from_json(storage.open_store(bucket).get(key), key)
     rows = [
         {
@@ -42,11 +43,12 @@ def publish_plan(plan: Plan, bucket: str) -> None:
     ]
     lossy = [f"lossy coding changed values by at most {plan.lossy_error:.3g}"] if plan.lossy_error else []
     said = "; ".join([*plan_table.totals(problem, solution), *lossy])
-    create_table_artifact(rows, key="plan", description=f"Plan of {plan.run_id}: {said}")
+    came = f" as it came, changed {changes} times, by what was measured before the run" if changes else ""
+    create_table_artifact(rows, key="plan", description=f"Plan of {plan.run_id}{came}: {said}")
     svg = plan_chart.seconds(problem, solution).encode()
     url = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     create_image_artifact(
-        image_url=url, key="plan-seconds", description=f"What each site is planned to take in {plan.run_id}"
+        image_url=url, key="plan-seconds", description=f"What each site is planned to take in {plan.run_id}{came}"
     )
 
 

@@ -3,11 +3,12 @@
 The contract: `place(problem)` is pure and deterministic; every origin's shards are all placed; a shard whose
 origin is resident stays at its origin; no shard goes to a site that is not in the problem, nor to a variant
 that its site does not offer; the disk of a site, the floor of accuracy and the caps hold; the answer carries a reason for
-every site and a lower bound below which no placement can be. `docs/planner.md` writes the model out.
+every site, a lower bound below which no placement can be, and the gap above it. `docs/planner.md` writes the model out.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -102,7 +103,7 @@ class Solution:
     money: float = 0.0
     accuracy: float = 1.0
     lower_bound: float = 0.0  # of the objective, over all placements
-    gap: float = 0.0  # how far the objective lies above it, as a share of it
+    gap: float = math.inf  # how far the objective lies above it, as a share of it; infinite: not known, as no bound is
     balance: float = 1.0  # Jain's index of the seconds of all sites that may answer shards
     reasons: dict[str, str] = field(default_factory=dict)
 

@@ -5,16 +5,16 @@ They look at neither speed nor link, so they are no rules of the registry, which
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
-from infra.placement import Solution
-from infra.placement.programme import costs_of, predict
+from infra.placement import programme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from infra.placement import Problem
+    from infra.placement import Problem, Solution
 
 Moves = dict[tuple[str, str], int]  # shards by origin and site
 
@@ -60,6 +60,9 @@ NAIVE: Mapping[str, Callable[[Problem], Moves]] = {
 def place(problem: Problem, name: str) -> Solution:
     """The placement of that name, and what it should cost.
 
+    The bound is that of the programme's plan. Where there is none, or this one breaks a disk, the floor or a cap, the gap is
+    not known.
+
     Raises:
         PlanError: shards would leave an origin that they may not leave.
     """
@@ -69,9 +72,13 @@ def place(problem: Problem, name: str) -> Solution:
         if origin.resident and any(o == origin.site != i for o, i in moves):
             raise PlanError(f"{name} would move shards of {origin.site}, which must stay there; see `residency`")
     counts = {(o, i, first[i]): count for (o, i), count in moves.items()}
-    seconds, by_site = predict(problem, counts)
-    costs = costs_of(problem, counts)
-    return Solution(
-        counts=counts, seconds=seconds, site_seconds=by_site, bytes=costs["bytes"], money=costs["money"],
-        reasons={site.name: name for site in problem.sites},
-    )  # fmt: skip
+    found = programme.stated(problem, counts, _bound(problem, counts))
+    return replace(found, reasons={site.name: name for site in problem.sites})
+
+
+def _bound(problem: Problem, counts: dict[tuple[str, str, str], int]) -> float:
+    """Below which no placement that keeps what is asked can be; 0: not known, or these do not keep it."""
+    try:
+        return programme.place(problem).lower_bound if programme.put(problem, counts, 0.0) else 0.0
+    except PlanError:
+        return 0.0

@@ -84,6 +84,12 @@ def put(problem: Problem, counts: dict[tuple[str, str, str], int], bound: float)
     return None if placed.broken > 0 else solution(a, placed, bound)
 
 
+def stated(problem: Problem, counts: dict[tuple[str, str, str], int], bound: float) -> Solution:
+    """The same of a placement that may break rows, or be of a part of the shards; a bound of 0: none is known."""
+    a = Arrays(problem)
+    return solution(a, judge(a, *as_arrays(a, counts)), bound)
+
+
 def as_arrays(a: Arrays, counts: dict[tuple[str, str, str], int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Origins, options and shards of the counts of a solution.
 

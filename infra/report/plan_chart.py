@@ -19,7 +19,7 @@ MOST = 60  # sites that are drawn: those that take longest
 
 
 def seconds(problem: Problem, solution: Solution) -> str:
-    """Bars of seconds: for every site one for each row, then the cloud's second part; a line where the bound lies."""
+    """Bars of seconds: for every site one for each row, then the cloud's second part; a line where the bound lies, if it is known."""
     a = Arrays(problem)
     costs = evaluate(a, *as_arrays(a, solution.counts))
     order = sorted(range(len(a.names)), key=lambda i: -max(float(part[i]) for part in costs.parts.values()))[:MOST]
@@ -44,7 +44,7 @@ def seconds(problem: Problem, solution: Solution) -> str:
         parts.append(f'<text x="0" y="{y + 18}" class="site">escalations</text>')
         what = f"{a.names[a.first_cloud]} answers what the edges are unsure of, {costs.second:.3f} s"
         parts.append(_bar(LEFT + costs.first * scale, y, costs.second * scale, SECOND, what, 24))
-    if problem.objective == "makespan":
+    if problem.objective == "makespan" and solution.lower_bound > 0:
         x = LEFT + solution.lower_bound * scale
         parts.append(
             f'<line x1="{x:.1f}" y1="28" x2="{x:.1f}" y2="{height - 22}" stroke="#b3402a" stroke-dasharray="4 3"/>'

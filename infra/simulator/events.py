@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.replanning import sent_beside
 from infra.simulator.policies import Policy, Seen, State, stay
 from infra.simulator.workers import Ground, Worker, in_turn
 from infra.simulator.worlds import CALM, World, as_it_is
@@ -155,7 +156,7 @@ class _Run:
         worker.waiting[key] -= count
         if not worker.waiting[key]:
             del worker.waiting[key]
-        worker.done += count
+        worker.answered[key] = worker.answered.get(key, 0) + count
         self.answered += count
         self.last = max(self.last, self.ground.now)
         if not worker.site.cloud:
@@ -171,11 +172,14 @@ class _Run:
             self._hear(name)
         self.view.now = self.ground.now
         self.view.sites = {
-            name: Seen(w.measured, not w.gone, w.handed, w.factor, w.pace(self.ground.now), dict(w.waiting))
+            name: Seen(
+                w.measured, not w.gone, w.handed, w.factor, w.pace(self.ground.now), dict(w.waiting), dict(w.answered)
+            )
             for name, w in self.ground.workers.items()
         }
         change = self.policy(self.view)
         self.view.joined = False
+        self.view.sent_beside += sent_beside(self.view.problem, change.moves)
         self.moved += sum(n for *_, n in change.moves)
         self.duplicated += sum(n for *_, n in change.twice)
         self.plans += bool(change.moves or change.twice)

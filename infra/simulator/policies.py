@@ -25,6 +25,7 @@ class Seen:
     factor: float  # its speed, times the measured one, as told from what it answered
     pace: Pace | None  # of its order
     waiting: Queue  # given to it and not in the ledger
+    answered: Queue  # by it, in the ledger
 
 
 @dataclass(slots=True)
@@ -39,6 +40,12 @@ class State:
     joined: bool = False  # whether a site has come since the last look
     put_off: float = 0.0  # no plan is made before that
     pause: float = 0.0  # and for how long it was put off
+    sent_beside: float = 0.0  # bytes that moves have cost beside those of the shards where they are
+
+    @property
+    def open_problem(self) -> Problem:
+        """The problem, less that of a cap on bytes."""
+        return replanning.less_sent(self.problem, self.sent_beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ def stay(state: State) -> Change:
 
 def replan(state: State) -> Change:
     """Solve the programme anew for all shards that are not answered and may move."""
-    return Change(replanning.moves_of(state.problem, [_standing(state, name) for name in state.sites]))
+    return Change(replanning.moves_of(state.open_problem, [_standing(state, name) for name in state.sites]))
 
 
 def watch(state: State) -> Change:
@@ -76,7 +83,7 @@ def watch(state: State) -> Change:
     if not due or (state.now < state.put_off and not state.joined):
         return Change()
     standings = [_standing(state, name) for name in state.sites]
-    moves = replanning.decide(state.problem, standings)
+    moves = replanning.decide(state.open_problem, standings)
     twice = [] if moves else replanning.duplicates(state.problem, standings, left)
     state.pause = 0.0 if moves or twice else state.patience.put_off(state.pause)
     state.put_off = state.now + state.pause
@@ -89,6 +96,7 @@ def _standing(state: State, name: str) -> Standing:
     place = replanning.as_seen(seen.site, seen.factor)
     begun: Queue = {}
     loose: Queue = {}
+    kept: Queue = dict(seen.answered)
     threads = place.threads if seen.alive and seen.pace else 0
     busy = seen.pace.until_first if seen.pace else 0.0
     for key in in_turn(name, seen.waiting):
@@ -100,4 +108,6 @@ def _standing(state: State, name: str) -> Standing:
             begun[key] = first
         if n > first and not resident:
             loose[key] = n - first
-    return Standing(site=place, alive=seen.alive, warm=seen.warm, busy=busy, loose=loose, begun=begun)
+        if stays := n - loose.get(key, 0):
+            kept[key] = kept.get(key, 0) + stays
+    return Standing(site=place, alive=seen.alive, warm=seen.warm, busy=busy, loose=loose, begun=begun, kept=kept)

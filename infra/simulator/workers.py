@@ -39,12 +39,17 @@ class Worker:
     seen: float = 0.0  # when it was looked at last
     version: int = 0  # of its finishing event; older ones are void
     warm: bool = False
-    done: int = 0  # shards answered
+    answered: Queue = field(default_factory=dict)
     sent: float = 0.0  # bytes up its link: shards that others answer, and escalated rows
     order: Order | None = None
     handed: bool = False  # whether it ever had one
     gone: bool = False  # whether it is taken for dead: the coordinator has heard nothing of it
     factor: float = 1.0  # the speed that is believed, times the measured one
+
+    @property
+    def done(self) -> int:
+        """Shards answered."""
+        return sum(self.answered.values())
 
     @property
     def open(self) -> int:

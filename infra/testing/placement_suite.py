@@ -136,8 +136,18 @@ def require_sound(problem: Problem, solution: Solution) -> None:
     seconds, by_site = predict(problem, solution.counts)
     assert solution.seconds == pytest.approx(seconds)
     assert solution.site_seconds == pytest.approx(by_site)
-    assert 0 <= solution.lower_bound <= value(problem, solution) * (1 + 1e-9) + 1e-12
+    require_honest_gap(problem, solution)
     assert 0 < solution.balance <= 1 + 1e-9
+
+
+def require_honest_gap(problem: Problem, solution: Solution) -> None:
+    """The bound is not above the objective, and the gap is what lies between; infinite where no bound is known."""
+    found, bound = value(problem, solution), solution.lower_bound
+    assert 0 <= bound <= found * (1 + 1e-9) + 1e-12
+    if bound > 0:
+        assert solution.gap == pytest.approx(found / bound - 1, abs=1e-6)
+    elif found > 1e-9:
+        assert math.isinf(solution.gap), "without a bound nothing is known of the gap"
 
 
 def value(problem: Problem, solution: Solution) -> float:

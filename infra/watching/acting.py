@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from functools import partial
@@ -11,8 +12,9 @@ from data_catalog.errors import ModelRefused, SiteFailed, StoreError
 from data_catalog.nouns import Placement, Receipt, Replanned, WorkOrder
 from data_catalog.replanning import Withdrawal
 from infra import coordination, keys
+from infra.problem import as_placed, to_json
 from infra.receipts import settle
-from infra.replanning import Move, expected, start_seconds
+from infra.replanning import Move, expected, sent_beside, start_seconds
 from infra.watching.state import Handed
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ def act(state: State, moves: Sequence[Move], twice: Sequence[Move], there: set[s
         why: for the report.
     """
     moved: dict[str, Placement] = {}
+    state.sent_beside += sent_beside(state.problem, moves)
     for frm, origin, variant, to, _, n in moves:
         found = _take(state, frm, origin, variant, n, there)
         new = [_at(state.plan, p, to, why) for p in found]
@@ -153,17 +156,38 @@ def act(state: State, moves: Sequence[Move], twice: Sequence[Move], there: set[s
         _bring(state, [], [_at(state.plan, p, to, why) for p in found], frm)
     if not moved and not copied:
         return False
-    number = len(state.result.replanned) + 1
-    state.plan = state.plan.model_copy(
-        update={
-            "placements": tuple(moved.get(p.shard.digest, p) for p in state.plan.placements),
-            "reasons": _reasons(state.plan, moved.values(), why),
-        }
-    )
-    key = keys.run(state.plan.run_id, f"plan-{number}.json")
-    coordination.put(state.store, state.plan.run_id, key, state.plan.model_dump_json(indent=1).encode())
+    state.plan = state.plan.model_copy(update={"reasons": _reasons(state.plan, moved.values(), why)})
+    placements = [moved.get(p.shard.digest, p) for p in state.plan.placements]
+    key = revise(state, placements, len(state.result.replanned) + 1)
     state.result.replanned.append(Replanned(at=time.time(), why=why, moved=len(moved), duplicated=copied, plan=key))
     return True
+
+
+def revise(state: State, placements: Sequence[Placement], number: int) -> str:
+    """Make these the placements of the plan, with what they cost and the problem that they are of, and store both.
+
+    Args:
+        state: of the watch; changed.
+        placements: of all shards.
+        number: of the change, from 1.
+
+    Returns:
+        Key of the plan.
+    """
+    state.plan = state.plan.model_copy(update={"placements": tuple(placements)})
+    bound = (
+        0.0 if state.joined else state.first.lower_bound
+    )  # who has joined may make a plan that is better than any before
+    problem, solution = as_placed(state.plan, state.problem, bound)
+    totals = {"makespan": solution.seconds, "bytes": solution.bytes, "money": solution.money}
+    gap = solution.gap if math.isfinite(solution.gap) else None
+    update = {"totals": totals, "lower_bound": solution.lower_bound, "gap": gap, "balance": solution.balance}
+    state.plan = state.plan.model_copy(update=update)
+    run_id = state.plan.run_id
+    coordination.put(state.store, run_id, keys.problem(run_id, number), to_json(problem, solution))
+    key = keys.run(run_id, f"plan-{number}.json")
+    coordination.put(state.store, run_id, key, state.plan.model_dump_json(indent=1).encode())
+    return key
 
 
 def _take(state: State, site: str, origin: str, variant: str, n: int, there: set[str]) -> list[Placement]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import BadInput, CloudEdgeError, SiteFailed
-from infra import coordination
 from infra.pipeline import LATE
+from infra.watching.acting import revise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,12 +47,10 @@ def leave(state: State, missing: Sequence[Placement]) -> None:
 def conclude(state: State) -> None:
     """Revise the plan to who answered what, as it came."""
     known = state.answered | state.left
-    answered = tuple(known[p.shard.digest] for p in state.plan.placements)
+    answered = [known[p.shard.digest] for p in state.plan.placements]
     state.result.gone = {name: str(error) for name, error in _gone(state).items()}
-    if answered != state.plan.placements:
-        state.plan = state.plan.model_copy(update={"placements": answered})
-        key = state.result.replanned[-1].plan
-        coordination.put(state.store, state.plan.run_id, key, state.plan.model_dump_json(indent=1).encode())
+    if answered != [*state.plan.placements]:
+        revise(state, answered, len(state.result.replanned))
     state.result.plan = state.plan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import SiteFailed
@@ -41,8 +41,8 @@ def look(state: State) -> None:
     why = _why(state, lost, joined, late, left)
     there = state.in_ledger(p for name in state.running for p in state.undone(name, set()).values())
     _do_without(state, there, now)
-    standings = [_standing(state, name, there) for name in state.places]
-    moves = decide(state.problem, standings)
+    standings = _standings(state, there)
+    moves = decide(state.open_problem, standings)
     twice = [] if moves else duplicates(state.problem, standings, left)
     if acting.act(state, moves, twice, there, why):
         state.put_off = state.pause = 0.0
@@ -100,6 +100,7 @@ def _pace(handed: Handed, now: float) -> None:
 def _welcome(state: State, joined: Joined) -> str:
     """A site that has joined is a site like any other from now on."""
     name = joined.site.name
+    state.joined.add(name)
     state.sites[name], state.places[name], state.waiting[name] = joined.site, joined.place, {}
     cards = {**state.plan.cards, name: joined.card}
     batches = {**state.plan.batch_sizes, name: joined.batch}
@@ -138,16 +139,40 @@ def _do_without(state: State, there: set[str], now: float) -> None:
             acting.settle_order(state, name, handed, state.in_ledger(handed.open.values()), why)
 
 
-def _standing(state: State, name: str, there: set[str]) -> Standing:
-    """A site as the decisions see it. Of what it has begun as many shards as threads cannot be taken back."""
-    place, handed = state.as_seen(name), state.running.get(name)
+def _standings(state: State, there: set[str]) -> list[Standing]:
+    """The sites as the decisions see them."""
+    queues = {name: _queue(state, name, there) for name in state.places}
+    loose = {p.shard.digest for queue in queues.values() for p in queue.loose}
+    kept: dict[str, list[Placement]] = {name: [] for name in state.places}
+    for p in state.plan.placements:
+        if p.shard.digest not in loose and not p.reused:
+            now = state.answered.get(p.shard.digest, p)
+            kept[now.site].append(now)
+    return [_standing(state, name, queue, kept[name]) for name, queue in queues.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What a site has not answered. Of what it has begun as many shards as threads cannot be taken back."""
+
+    begun: list[Placement]
+    loose: list[Placement]
+    bound: list[Placement]  # not begun, and cannot be had
+
+
+def _queue(state: State, name: str, there: set[str]) -> _Queue:
     undone = list(state.undone(name, there).values())
-    threads = 0 if name in state.gone else place.threads
+    threads = 0 if name in state.gone else state.places[name].threads
     begun, later = undone[:threads], undone[threads:]
     here = [*state.waiting[name].values(), *state.stranded.get(name, {}).values(), *later]
     loose = state.movable(here)
-    kept = {p.shard.digest for p in here} - {p.shard.digest for p in loose}
-    busy = [*begun, *(p for p in here if p.shard.digest in kept)]
+    free = {p.shard.digest for p in loose}
+    return _Queue(begun, loose, [p for p in here if p.shard.digest not in free])
+
+
+def _standing(state: State, name: str, queue: _Queue, kept: Iterable[Placement]) -> Standing:
+    place, handed = state.as_seen(name), state.running.get(name)
+    busy = [*queue.begun, *queue.bound]
     busy += [p for p in state.moving.values() if p.site == name]
     seconds = sum(state.seconds(p, place) for p in busy)
     seconds += handed.pace.until_first if handed else 0.0
@@ -156,8 +181,9 @@ def _standing(state: State, name: str, there: set[str]) -> Standing:
         alive=name not in state.gone,
         warm=name in state.running or name in state.numbers,
         busy=seconds,
-        loose=_counted(loose),
-        begun=_counted(state.movable(begun)),
+        loose=_counted(queue.loose),
+        begun=_counted(state.movable(queue.begun)),
+        kept=_counted(kept),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infra import keys
-from infra.replanning import Pace, as_seen, believed, shard_seconds
+from infra.replanning import Pace, as_seen, believed, less_sent, shard_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -128,6 +128,8 @@ class State:
         self.result = Watched(plan)
         self.events: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]] = queue.SimpleQueue()
         self.uploads = 0
+        self.joined: set[str] = set()  # sites that were not there at first
+        self.sent_beside = 0.0  # bytes that moves have cost beside those of the shards where they are
         self.hurry = False  # something has changed: look now, and plan whatever the last look found
         self.put_off = self.pause = 0.0  # no plan is made before that, and for how long it was put off
 
@@ -135,6 +137,11 @@ class State:
     def problem(self) -> Problem:
         """What was planned, with the sites that there are now."""
         return replace(self._problem, sites=tuple(self.places.values()))
+
+    @property
+    def open_problem(self) -> Problem:
+        """The same, less what moves have cost of a cap on bytes that is not in the places of the shards."""
+        return less_sent(self.problem, self.sent_beside)
 
     def seconds(self, placement: Placement, place: PlaceSite) -> float:
         """Between two shards like this one at a site."""

@@ -40,7 +40,11 @@ def slowly(home, catalog, *arguments):
     return end(begin(home, catalog, "free-shards", "--site", "edge-1", "--site", "edge-2", *arguments))
 
 
-def test_shards_leave_a_site_that_is_slower_than_planned(up_home, quick_run, up_store, quick_catalog, tmp_path):
+def test_shards_leave_a_site_that_is_slower_than_planned(
+    up_home, quick_run, up_store, prefect_client, quick_catalog, tmp_path
+):
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
     (tmp_path / "datasets").mkdir()
     few = MANY_SHARDS.replace("unsure-rows", "any").replace("modulo: 2", "modulo: 10")
     (tmp_path / "datasets" / "free-shards.yaml").write_text(few)
@@ -58,6 +62,14 @@ def test_shards_leave_a_site_that_is_slower_than_planned(up_home, quick_run, up_
     assert all(up_store.exists(keys.result(p.result)) for p in last.placements)
     assert sum(each["moved"] for each in report["replanned"]) >= planned - answered
     assert "took over" in next(line["reason"] for line in report["sites"] if line["name"] != slow)
+    plans = prefect_client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["plan"])))
+    shown = [a for a in plans if report["run_id"] in a.description]
+    now = next(a for a in shown if "as it came" in a.description)
+    assert len(shown) == 2
+    assert {row["site"]: row["shards"] for row in json.loads(now.data)} == {
+        name: sum(p.site == name and not p.reused for p in last.placements) for name in ("edge-1", "edge-2")
+    }
+    assert report["predicted_totals"] == last.totals != first.totals
     page = up_store.get(keys.run(report["run_id"], "report.html")).decode()
     assert "The plan was changed while the run was under way" in page
 

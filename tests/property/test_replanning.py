@@ -22,6 +22,7 @@ from infra.replanning import (
     expected,
     moves_of,
     remainder,
+    sent_beside,
 )
 from infra.simulator import events, policies, worlds
 from infra.watching.state import USUAL
@@ -130,6 +131,136 @@ def test_a_plan_that_goes_as_planned_is_left_alone(seconds, counts):
     assert decide(problem, standings) == []
 
 
+@st.composite
+def demanding_runs(draw):
+    """Runs some of whose shards are answered, at sites that are more and less accurate; what was to stay is larger as it lies."""
+    problem, standings = draw(runs())
+    accuracy = {site.name: draw(st.sampled_from([0.8, 0.9, 0.95, 0.99])) for site in problem.sites}
+
+    def with_accuracy(site):
+        variants = tuple(dataclasses.replace(v, accuracy=accuracy[site.name]) for v in site.variants)
+        return dataclasses.replace(site, variants=variants)
+
+    kept_bytes = draw(st.sampled_from([0.0, 4e3]))
+    origins = tuple(dataclasses.replace(o, kept_bytes=kept_bytes) for o in problem.origins)
+    problem = dataclasses.replace(
+        problem,
+        sites=tuple(map(with_accuracy, problem.sites)),
+        origins=origins,
+        result_bytes=draw(st.sampled_from([0.0, 50.0])),
+    )
+    standings = [
+        dataclasses.replace(
+            s, site=with_accuracy(s.site), kept={(o.site, f"v-{s.site.name}"): n for o in origins if (n := draw(sizes))}
+        )
+        for s in standings
+    ]
+    return problem, standings
+
+
+def rightly(problem, standings, moves=()):
+    """Expected share of right answers, by rows: all origins have the same."""
+    quality = {v.name: v.accuracy for site in problem.sites for v in site.variants}
+    counts = Counter()
+    for there in (after(standings, moves).values(), [s.kept for s in standings]):
+        for each in there:
+            for (_, v), n in each.items():
+                counts[v] += n
+    return sum(quality[v] * n for v, n in counts.items()) / max(1, counts.total())
+
+
+@given(demanding_runs(), st.floats(0, 1))
+def test_a_change_keeps_the_floor_of_accuracy_whoever_is_gone(run, share):
+    """Where the plan is below it by a hair, it gets no worse."""
+    problem, standings = run
+    now = rightly(problem, standings)
+    floor = 0.8 + share * (now - 0.8)
+    for asked in (floor, now + 1e-3):
+        strict = dataclasses.replace(problem, accuracy=asked)
+        moves = decide(strict, standings)
+        assert rightly(problem, standings, moves) >= min(asked, now) - 1e-5
+
+
+def test_a_floor_that_is_kept_with_much_to_spare_hinders_nothing():
+    run = two_accurate(0.99, 0.9)
+    standings = [dataclasses.replace(run[1][0], kept={("s1", "v-s0"): 1000}), run[1][1]]
+    (free,) = decide(*run)
+    (strict,) = decide(dataclasses.replace(run[0], accuracy=0.95), run[1])
+    assert strict[5] == 17 < free[5], "with one more there it would be below"
+    assert decide(dataclasses.replace(run[0], accuracy=0.95), standings) == [free]
+
+
+def two_accurate(slow, quick, loose=40):
+    """Everything waits at an edge that is ten times slower than the cloud."""
+    sites = [a_site("s0", 0.1), a_site("s1", 0.01, cloud=True)]
+    sites = [
+        dataclasses.replace(site, variants=(dataclasses.replace(site.variants[0], accuracy=accuracy),))
+        for site, accuracy in zip(sites, (slow, quick), strict=True)
+    ]
+    origin = PlaceOrigin(site="s1", shards=1, rows=10, bytes=1e3, resident=False)
+    problem = Problem(sites=tuple(sites), origins=(origin,), record_bytes=10.0)
+    return problem, [Standing(site=sites[0], loose={("s1", "v-s0"): loose}), Standing(site=sites[1])]
+
+
+def crossing(problem, origin, site):
+    """Links of edges that a shard crosses from its origin to a site."""
+    edges = {each.name for each in problem.sites if not each.cloud}
+    return 0 if origin == site else (origin in edges) + (site in edges)
+
+
+@given(demanding_runs(), st.floats(1, 1.5), st.data())
+def test_a_cap_on_bytes_holds_through_change_after_change(run, room, data):
+    """Every shard that moves is sent anew over all links, as large as it lies; nothing that was sent is forgotten."""
+    problem, standings = run
+    standings = [dataclasses.replace(s, alive=True) for s in standings]
+    size, kept = problem.origins[0].bytes, problem.origins[0].kept_bytes
+    sent = sum(
+        n * size * crossing(problem, o, s.site.name)
+        for s in standings for queue in (s.loose, s.kept) for (o, _), n in queue.items()
+    )  # fmt: skip
+    edges = [s for s in standings if not s.site.cloud]
+
+    def answers():
+        return problem.result_bytes * sum(n for s in edges for queue in (s.loose, s.kept) for n in queue.values())
+
+    cap, beside = room * (sent + answers()) + 1, 0.0
+    for _ in range(3):
+        capped = dataclasses.replace(problem, caps={"bytes": cap - beside})
+        moves = decide(capped, standings)
+        beside += sent_beside(problem, moves)
+        for frm, o, _, to, _, n in moves:
+            sent += n * (max(size, kept) if frm == o else size) * crossing(problem, o, to)
+        standings = _moved(standings, moves)
+        edges = [s for s in standings if not s.site.cloud]
+        assert sent + answers() <= cap * (1 + 1e-6)
+        standings = [
+            dataclasses.replace(s, site=as_seen(s.site, data.draw(factors)), **_answered(s, data.draw(st.floats(0, 1))))
+            for s in standings
+        ]
+        edges = [s for s in standings if not s.site.cloud]
+
+
+def _answered(standing, share):
+    done = {key: int(share * n) for key, n in standing.loose.items()}
+    left = {key: n - done[key] for key, n in standing.loose.items() if n > done[key]}
+    return {"loose": left, "kept": dict(Counter(standing.kept) + Counter(done))}
+
+
+def test_within_a_cap_on_bytes_a_change_is_made_as_far_as_it_allows():
+    problem, standings = two_accurate(1.0, 1.0)
+    standings[0] = dataclasses.replace(standings[0], loose={("s0", "v-s0"): 40})
+    home = PlaceOrigin(site="s0", shards=1, rows=10, bytes=1e3, resident=False)
+    problem = dataclasses.replace(problem, origins=(home,))
+    (free,) = decide(problem, standings)
+    (capped,) = decide(dataclasses.replace(problem, caps={"bytes": 20_500.0}), standings)
+    assert capped[5] == 20 < free[5]
+    assert decide(dataclasses.replace(problem, caps={"bytes": 900.0}), standings) == []
+    assert decide(dataclasses.replace(problem, caps={"money": 1e9}), standings) == []
+    assert decide(dataclasses.replace(problem, caps={"makespan": 0.1}), standings) == [free], "sooner is no harm to it"
+    gone = [dataclasses.replace(standings[0], alive=False), standings[1]]
+    assert decide(dataclasses.replace(problem, caps={"bytes": 900.0}), gone)[0][5] == 40, "rather than not at all"
+
+
 paces = st.builds(
     Pace, shards=st.integers(1, 1000), start=st.floats(0, 10), each=st.floats(0.001, 10), elapsed=st.just(0.0)
 )
@@ -188,6 +319,16 @@ def test_a_copy_is_made_only_where_it_comes_sooner(run, left):
     heavy = tuple(dataclasses.replace(origin, kept_bytes=1e15) for origin in problem.origins)
     far = duplicates(dataclasses.replace(problem, origins=heavy), standings, {"s1": left})
     assert all(origin == to for _, origin, _, to, _, _ in far), "it would have to be sent first"
+
+
+def test_a_copy_is_made_by_nobody_who_is_less_accurate_than_asked_and_not_at_all_where_more_is_asked():
+    for floor, quick, copies in ((0.0, 0.9, 1), (0.95, 0.9, 0), (0.95, 0.99, 1)):
+        problem, standings = two_accurate(0.99, quick, loose=0)
+        standings[0] = dataclasses.replace(standings[0], begun={("s1", "v-s0"): 2}, busy=100.0, loose={})
+        found = duplicates(dataclasses.replace(problem, accuracy=floor), standings, {"s0": 100.0})
+        assert len(found) == copies
+    for demands in ({"caps": {"bytes": 1e12}}, {"caps": {"money": 1e12}}, {"objective": "bytes"}):
+        assert duplicates(dataclasses.replace(problem, **demands), standings, {"s0": 100.0}) == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
 from infra import explain
-from infra.placement.programme import place
-from infra.replanning import MARGIN, Pace
+from infra.placement.programme import place, stated
+from infra.replanning import MARGIN, Pace, sent_beside
 from infra.simulator import events, policies, worlds
 from infra.simulator.workers import Order, Worker
 from infra.watching.state import USUAL
@@ -83,6 +84,57 @@ def test_no_policy_beats_the_bound_for_the_speeds_and_links_that_the_sites_have(
     assert worlds.as_it_is(problem, worlds.CALM) == problem
 
 
+# --- what was asked of the plan ---------------------------------------------------------------------------------
+
+
+def watched(seed, **demands):
+    """A problem of sites that are unlike in accuracy, its plan, and what a watched run made of that: counts, moves, copies.
+
+    Sites are slower and faster than the plan knew, and none dies: what lies at one that is gone may be placed outside a cap.
+    """
+    problem = worlds.random_problem(30, 20_000, seed, resident=0.1)
+    sites = tuple(
+        dataclasses.replace(
+            site, variants=(dataclasses.replace(site.variants[0], accuracy=0.9 if k % 3 else 0.99, escalation=0.0),)
+        )
+        for k, site in enumerate(problem.sites)
+    )
+    problem = dataclasses.replace(problem, sites=sites, **demands)
+    plan = place(problem)
+    moves, copies = [], []
+
+    def noted(state):
+        change = policies.watch(state)
+        moves.extend(change.moves)
+        copies.extend(change.twice)
+        return change
+
+    world = worlds.random_world(problem, seed, noise=0.8, deaths=0.0)
+    assert events.simulate(problem, plan, world, noted, patience=SOON).lost == 0
+    counts = Counter(plan.counts)
+    for frm, o, v, to, variant, n in (*moves, *copies):
+        counts[o, frm, v] -= n
+        counts[o, to, variant] += n
+    return problem, plan, +counts, moves, copies
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_watched_run_keeps_the_floor_of_accuracy(seed):
+    free = watched(seed)[1].accuracy
+    problem, _, counts, moves, _ = watched(seed, accuracy=free + 0.01)
+    assert moves
+    assert stated(problem, counts, 0.0).accuracy >= free + 0.01 - 1e-5
+
+
+@pytest.mark.parametrize(("seed", "room"), [(0, 2.0), (1, 1.1), (2, 1.3)])
+def test_a_watched_run_keeps_a_cap_on_bytes_and_answers_nothing_twice(seed, room):
+    cap = room * watched(seed)[1].bytes
+    problem, _, counts, moves, copies = watched(seed, caps={"bytes": cap})
+    assert moves
+    assert copies == []
+    assert stated(problem, counts, 0.0).bytes + sent_beside(problem, moves) <= cap * (1 + 1e-9)
+
+
 # --- what a policy sees -----------------------------------------------------------------------------------------
 
 
@@ -146,7 +198,7 @@ def test_an_order_that_is_done_is_followed_by_what_more_the_site_was_given():
     worker.hand(5.0, {origin.site: origin})
     assert isinstance(worker.order, Order)
     assert worker.pace(6.0) == Pace(shards=10, start=worker.order.pace.start, each=worker.order.work, elapsed=1.0)
-    worker.done, worker.order.withdrawn = 7, 3
+    worker.answered, worker.order.withdrawn = {(origin.site, "v"): 7}, 3
     assert worker.open == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -19,12 +20,14 @@ from benchmarks.lab import measure
 from cloudedge import lab
 from data_catalog.errors import BadInput, CorruptObject, ObjectMissing, PlanError
 from data_catalog.nouns import OrderedShard, WorkOrder
-from infra import premises
+from infra import plan_table, premises
 from infra.emulation import faults, namespaces, speeds
 from infra.emulation.bucket import BURST_SECONDS, Bucket
 from infra.emulation.world import Spec
-from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem, _naive
+from infra.placement import PlaceOrigin, PlaceSite, PlaceVariant, Problem, _naive, programme
+from infra.report import plan_chart
 from infra.report.lab_page import bars
+from infra.testing import placement_suite
 from tests.homes import wait_for
 from tests.stores import FolderStore
 
@@ -106,6 +109,9 @@ def test_naive_placements_place_every_shard():
             site.name: sum(n for (_, i, _), n in solution.counts.items() if i == site.name) for site in SITES
         }
         assert solution.seconds > 0
+        placement_suite.require_honest_gap(problem, solution)
+        assert solution.lower_bound == pytest.approx(programme.place(problem).lower_bound)
+        assert 0 < solution.balance < 1
     assert answered["cloud-only"] == {"a": 0, "b": 0, "cloud": 11}
     assert answered["edge-only"] == {"a": 10, "b": 1, "cloud": 0}
     assert answered["equal-split"] == {"a": 4, "b": 4, "cloud": 3}
@@ -117,6 +123,29 @@ def test_a_naive_placement_moves_nothing_that_must_stay():
     with pytest.raises(PlanError, match="a, which must stay there"):
         _naive.place(problem, "cloud-only")
     assert _naive.place(problem, "edge-only").counts == {("a", "a", "v"): 10}
+
+
+@given(placement_suite.problems(shards=9), st.sampled_from(sorted(_naive.NAIVE)))
+def test_a_naive_placement_says_how_far_it_is_from_the_best(problem, name):
+    try:
+        solution = _naive.place(problem, name)
+    except PlanError:
+        return
+    placement_suite.require_honest_gap(problem, solution)
+    best = programme.place(problem)
+    if math.isfinite(solution.gap):
+        assert solution.lower_bound == pytest.approx(min(best.lower_bound, solution.seconds))
+    else:
+        assert programme.put(problem, solution.counts, 0.0) is None
+
+
+def test_a_naive_placement_that_breaks_a_cap_is_compared_with_nothing():
+    origin = PlaceOrigin(site="a", shards=10, rows=100.0, bytes=1e3, resident=False)
+    problem = Problem(sites=SITES, origins=(origin,), record_bytes=1.0, caps={"bytes": 5e3})
+    solution = _naive.place(problem, "cloud-only")
+    assert (solution.bytes, solution.lower_bound, solution.gap) == (1e4, 0.0, math.inf)
+    assert "how near the best it is, is not known" in " ".join(plan_table.totals(problem, solution))
+    assert "no plan is sooner" not in plan_chart.seconds(problem, solution)
 
 
 def test_a_shard_that_is_still_on_its_way_is_waited_for(tmp_path, monkeypatch):

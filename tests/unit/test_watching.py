@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from data_catalog.errors import SiteFailed, StoreUnreachable
 from data_catalog.nouns import EscalationBudget, Receipt, Site, WorkOrder
 from data_catalog.replanning import OrderProgress, Withdrawal
-from infra import keys, ledger, oversight, receipts, replanning, settlement, storage
-from infra.problem import place_site
+from infra import keys, ledger, oversight, plan_table, receipts, replanning, settlement, storage
+from infra.problem import RESULT_BYTES, RESULT_BYTES_PER_ROW, from_json, place_site, problem_of
 from infra.watching import Joined
 from tasks.infer_shards import infer_shards
 from tasks.order_sends import order_sends
@@ -173,6 +176,62 @@ def test_a_straggler_is_answered_by_an_idle_site_too(plain, store, tmp_path, mon
     assert "edge-2" not in {p.site for p in done.plan.placements}
 
 
+def test_where_bytes_are_capped_a_straggler_is_waited_for(plain, store, tmp_path, monkeypatch):
+    """What it has not begun goes elsewhere, within the cap; what it has begun is sent to nobody else."""
+    storage.stand_in(store)
+    speeds = Speeds({}, stuck={"edge-2"})
+    plan, problem, *rest = make(store, speeds, monkeypatch)
+    threading.Timer(5.0, speeds.freed.set).start()
+    done = run(store, plan, dataclasses.replace(problem, caps={"bytes": 1e9}), *rest, tmp_path / "home")
+    require_whole(store, plan, done, plain)
+    assert sum(each.moved for each in done.replanned) > 0
+    assert sum(each.duplicated for each in done.replanned) == 0
+    assert "edge-2" in {p.site for p in done.plan.placements}
+
+
+def test_no_more_moves_than_the_floor_of_accuracy_allows(plain, store, tmp_path, monkeypatch):
+    """What has been answered counts: half of all by an edge that is right half of the time, and six more may be."""
+    storage.stand_in(store)
+    plan, problem, *rest = make(store, Speeds({"edge-1": 0.5}), monkeypatch)
+
+    def with_accuracy(site):
+        right = 1.0 if site.name == "edge-1" else 0.5
+        return dataclasses.replace(site, variants=(dataclasses.replace(site.variants[0], accuracy=right),))
+
+    sites = tuple(map(with_accuracy, problem.sites))
+    done = run(store, plan, dataclasses.replace(problem, sites=sites, accuracy=0.625), *rest, tmp_path / "home")
+    require_whole(store, plan, done, plain)
+    assert 0 < sum(p.site != "edge-1" for p in done.plan.placements if p.shard.origin == "edge-1") <= 6
+    assert {p.site for p in done.plan.placements if p.shard.origin == "edge-2"} == {"edge-2"}
+
+
+def test_what_a_run_solves_anew_is_what_was_asked_of_it(store, monkeypatch):
+    plan, _, where, profiles = make(store, Speeds({}), monkeypatch)
+    plan = plan.model_copy(update={"accuracy_floor": 0.9, "caps": {"bytes": 2e7}, "objective": "money"})
+    trials = {p.shard.source: [] for p in plan.placements}
+    again = problem_of(plan, SimpleNamespace(residency="any"), where, profiles, trials)
+    assert (again.accuracy, again.caps, again.objective) == (0.9, {"bytes": 2e7}, "money")
+    assert (again.result_bytes, again.result_row_bytes) == (RESULT_BYTES, RESULT_BYTES_PER_ROW)
+
+
+def test_a_plan_that_was_changed_says_what_it_costs_as_it_is(store, tmp_path, monkeypatch):
+    plan, *rest = make(store, Speeds({"edge-1": 0.5}), monkeypatch)
+    plan = plan.model_copy(
+        update={"lower_bound": 0.01, "gap": 0.0, "totals": {"makespan": 0.01, "bytes": 0.0, "money": 0.0}}
+    )
+    done = run(store, plan, *rest, tmp_path / "home")
+    problem, solution = from_json(store.get(keys.problem("r1", len(done.replanned))))
+    lines = {line.site: line for line in plan_table.lines(problem, solution, done.plan)}
+    answered = Counter(p.site for p in done.plan.placements)
+    assert {name: line.shards for name, line in lines.items() if line.shards} == answered
+    guests = Counter(p.site for p in done.plan.placements if p.site != p.shard.origin)
+    assert {name: line.guests for name, line in lines.items() if line.guests} == guests
+    assert done.plan.totals == {"makespan": solution.seconds, "bytes": solution.bytes, "money": solution.money}
+    assert done.plan.totals["bytes"] > 0
+    assert done.plan.gap == pytest.approx(solution.seconds / 0.01 - 1)
+    assert (done.plan.lower_bound, done.plan.balance) == (0.01, solution.balance)
+
+
 def test_where_nobody_can_help_the_run_fails_by_the_name_of_the_site(store, tmp_path, monkeypatch):
     made = make(store, Speeds({}), monkeypatch, sites=("edge-1", "edge-2"))
     with pytest.raises(SiteFailed, match="site edge-1 cannot be reached"):
@@ -324,10 +383,14 @@ def test_a_site_that_joins_gets_work(plain, store, tmp_path, monkeypatch):
         [],
         [(Joined(site=site, place=place_site(site, profile, [(new, plan.cascade)]), card=new, batch=ROWS), profile)],
     ]
+    plan = plan.model_copy(update={"lower_bound": 0.01, "gap": 0.0})
     done = run(store, plan, problem, where, profiles, tmp_path / "home", join=lambda: coming.pop(0) if coming else [])
     require_whole(store, plan, done, plain)
     assert "new" in {p.site for p in done.plan.placements}
     assert done.plan.cards["new"] == new
+    assert (done.plan.lower_bound, done.plan.gap) == (0.0, None), "the bound was one without it"
+    counts = from_json(store.get(keys.problem("r1", len(done.replanned))))[1].counts
+    assert sum(n for (_, site, _), n in counts.items() if site == "new") > 0
 
 
 def test_a_site_leaves_out_what_was_withdrawn_and_says_so(store, tmp_path, monkeypatch):
