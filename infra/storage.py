@@ -76,6 +76,7 @@ class Store:
     @cached_property
     def _fs(self) -> Any:
         import s3fs
+        from botocore.handlers import add_expect_header
 
         fs = s3fs.S3FileSystem(
             use_listings_cache=False,
@@ -90,6 +91,9 @@ class Store:
             },
         )
         fs.retries = 1  # of its own, around botocore's
+        fs.connect()
+        # a body that waits to be welcome costs every write the link's latency, which on a busy link is half a second
+        fs.s3.meta.events.unregister("before-call.s3", add_expect_header)
         return fs
 
     def get(self, key: str) -> bytes:
