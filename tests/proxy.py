@@ -33,6 +33,7 @@ class Request:
     """What went over the link for one request."""
 
     line: str  # method and target
+    waits: bool = False  # with its body, until the store says that it is welcome
     up: int = 0
     down: int = 0
 
@@ -111,7 +112,8 @@ def _talk(made: Link, client: socket.socket, server: socket.socket, closed: thre
         while data := client.recv(1 << 16):
             if begins := METHOD.match(data):
                 line = f"{begins[1].decode()} {begins[2].decode()}"
-                now[0] = (Request(line), made.fault(line) or Fault())
+                waits = b"100-continue" in data.partition(b"\r\n\r\n")[0].lower()
+                now[0] = (Request(line, waits), made.fault(line) or Fault())
                 made.requests.append(now[0][0])
             request, fault = now[0]
             if fault.status:

@@ -142,6 +142,14 @@ def test_objects_of_others_have_no_digest_and_are_read_all_the_same(broken, tmp_
         assert (tmp_path / "down").read_bytes() == data
 
 
+def test_a_write_does_not_wait_to_be_welcome(broken):
+    """That would cost every result the link's latency."""
+    store, made = broken
+    store.put("welcome", b"some")
+    (write,) = made.seen("^PUT .*welcome")
+    assert not write.waits
+
+
 def test_who_reads_what_is_written_over_gets_one_or_the_other(broken):
     """The gateway shows a reader the size of one and the bytes of the other; nobody may see that."""
     store, _ = broken
