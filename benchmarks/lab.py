@@ -31,8 +31,8 @@ TARGETS = {
     "prediction_error": Target(0.2, at_least=False),
 }
 SHORT = (
-    "What limits ours: few rows of the slowest edge may leave it, or more bytes would go than may; and each shard that leaves takes"
-    " time of that edge for reading, packing and sending, of which the plan knows packing alone."
+    "What limits ours: the slowest edge answers and sends at once, and both take what they can; so the faster it is beside its link,"
+    " the less there is to gain. Few of its rows may leave it, or more bytes would go than may."
 )
 PICTURE = ROOT / "docs" / "lab.svg"
 OURS = ("CLOUDEDGE_", "AWS_", "PREFECT_")

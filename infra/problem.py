@@ -87,6 +87,17 @@ def place_origins(
     )
 
 
+def handed_over(sites: Iterable[PlaceSite], origins: Iterable[PlaceOrigin]) -> tuple[PlaceSite, ...]:
+    """The sites; an edge that has shards, and so is told in any case what becomes of them, sends nothing before that."""
+    born = {origin.site for origin in origins if origin.shards}
+    return tuple(
+        dataclasses.replace(site, up_busy_seconds=site.dispatch_seconds)
+        if site.name in born and not site.cloud
+        else site
+        for site in sites
+    )
+
+
 def assign_shards(
     shards: Iterable[tuple[str, str]], solution: Solution, before: Mapping[str, str] | None = None
 ) -> dict[str, str]:

@@ -33,6 +33,7 @@ from infra.problem import (
     RESULT_BYTES,
     RESULT_BYTES_PER_ROW,
     assign_shards,
+    handed_over,
     place_origins,
     place_site,
     record_bytes,
@@ -117,15 +118,17 @@ def plan_placement(
     open_shards = [shard for shard in shards if shard.digest not in done]
     loose = [shard for shard in open_shards if shard.origin not in away]
     before = {} if resident else whereabouts.recall(store, dataset.name)
+    places = [
+        place_site(
+            site, profile, [(card, cascades.get(card.digest, next(iter(cascades.values())))) for card in able[name]]
+        )
+        for name, (site, profile) in known.items()
+        if name not in away
+    ]
+    origins = place_origins(dataset, loose, codecs, trials)
     problem = Problem(
-        sites=tuple(
-            place_site(
-                site, profile, [(card, cascades.get(card.digest, next(iter(cascades.values())))) for card in able[name]]
-            )
-            for name, (site, profile) in known.items()
-            if name not in away
-        ),
-        origins=place_origins(dataset, loose, codecs, trials),
+        sites=handed_over(places, origins),
+        origins=origins,
         record_bytes=record_bytes(shards, next(iter(trials.values())), ESCALATION_CODEC),
         result_bytes=RESULT_BYTES,
         result_row_bytes=RESULT_BYTES_PER_ROW,

@@ -11,6 +11,7 @@ from data_catalog.nouns import CodecTrial, Profile, Site
 from infra.codec_trials import choose_codec
 from infra.placement import RULES, PlaceOrigin, PlaceSite, PlaceVariant, Problem
 from infra.placement.programme import predict
+from infra.problem import handed_over
 from infra.solving import solve
 
 pytestmark = pytest.mark.unit
@@ -186,3 +187,15 @@ def test_a_site_has_one_variant_also_where_only_both_would_do():
     assert solve(dataclasses.replace(problem, accuracy=0.0)).counts == {("a", "a", "quick"): 10}
     with pytest.raises(PlanError, match="no variant reaches the accuracy"):
         solve(dataclasses.replace(problem, accuracy=0.98))
+
+
+def test_an_edge_sends_nothing_before_it_was_told_what():
+    sites, origins = (
+        (site("a", up=2e6, dispatch_seconds=3.0), site("b"), site("cloud", dispatch_seconds=9.0)),
+        (origin("a"),),
+    )
+    places = handed_over(sites, origins)
+    assert [place.up_busy_seconds for place in places] == [3.0, 0.0, 0.0]
+    problem = Problem(sites=places, origins=origins, record_bytes=1)
+    assert predict(problem, {("a", "b", "v"): 10})[0] == pytest.approx(3 + 5)
+    assert predict(problem, {("a", "a", "v"): 10})[0] == pytest.approx(3 + 1)
