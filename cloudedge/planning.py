@@ -160,7 +160,8 @@ def _sites(made: Plan) -> dict[str, str]:
 
 def _assigned(made: Plan, solution: Solution) -> dict[str, str]:
     """The same with another solution: what need not move stays where the plan has it."""
-    placed = [(p.shard.digest, p.shard.origin) for p in made.placements if not p.reused]
+    born = {origin for origin, _, _ in solution.counts}  # what a silent site keeps was not placed by the programme
+    placed = [(p.shard.digest, p.shard.origin) for p in made.placements if not p.reused and p.shard.origin in born]
     return problem.assign_shards(placed, solution, _sites(made))
 
 
@@ -182,7 +183,9 @@ def _why(made: Plan, now: Problem, solution: Solution, target: str) -> list[str]
     ((digest, placement),) = found.items()
     if placement.reused:
         return [f"shard {digest[:SHOWN]} is not placed: the ledger holds its result, of {placement.site}"]
-    site = _assigned(made, solution)[digest]
+    site = _assigned(made, solution).get(digest)
+    if site is None:
+        return [f"shard {digest[:SHOWN]} stays at {placement.site}, which was silent: nobody else has it"]
     head = f"shard {digest[:SHOWN]} of {placement.shard.origin}, {placement.shard.rows:,} rows, is answered at {site}"
     return [head, *explain.why_shard(now, solution, placement.shard.origin, site)]
 

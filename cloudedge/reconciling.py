@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cloudedge import running
+from data_catalog.errors import UnknownName
 from infra import settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ def reconcile(run_id: str, *, as_json: bool) -> int:
         from infra.storage import open_store
 
         for name in [run_id] if run_id else unsettled_runs(open_store()):
-            settled.append(running.call_flow(settle, name))
+            try:
+                settled.append(running.call_flow(settle, name))
+            except UnknownName:
+                if run_id:
+                    raise
+                continue  # another process has settled it since it was listed
             running.keep(settled[-1], found.home)
     if as_json:
         sys.stdout.write("[" + ",\n".join(report.model_dump_json(indent=2) for report in settled) + "]\n")

@@ -87,13 +87,19 @@ def answer_watched(
         found: list[Joined] = []
         if elastic is None:
             return found
-        catalog, taking_part = elastic(), {s.name for s in sites}
-        for site, last in newcomers.unmeasured(catalog, taking_part, plan, store, begun):
+        taking_part = {s.name for s in sites}
+        try:
+            catalog = elastic()
+            unmeasured = newcomers.unmeasured(catalog, taking_part, plan, store, begun)
+            measured = newcomers.newcomers(catalog, taking_part, plan, store, begun)
+        except CloudEdgeError:  # a file that is being written, a store that is away: the next look will do
+            return found
+        for site, last in unmeasured:
             if site.name not in asked and allowed(site):
                 asked.add(site.name)
                 call = partial(contextvars.copy_context().run, measure, site, last)
                 threading.Thread(target=call, name=f"probe-{site.name}", daemon=True).start()
-        for site, profile, card in newcomers.newcomers(catalog, taking_part, plan, store, begun):
+        for site, profile, card in measured:
             if (access := allowed(site)) is None:
                 continue
             place = place_site(site, profile, [(card, plan.cascades.get(card.digest, plan.cascade))])

@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from data_catalog.catalog import Catalog
-from data_catalog.errors import SiteFailed, UnknownName
+from data_catalog.errors import BadInput, SiteFailed
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report, Site
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
@@ -106,7 +106,7 @@ def collaborate(
     watch = Stopwatch()
     joining = partial(catalog_of, settings) if elastic else None
     with (
-        coordinating(settings, f"runs-of-{dataset}", new_run_id(watch)) as run_id,
+        coordinating(settings, f"runs-of-{dataset}", new_run_id(watch), until=ends) as run_id,
         workspace(settings.home) as work,
     ):
         report = _run(
@@ -114,7 +114,7 @@ def collaborate(
         )
     if not report.open_reasons:  # what it answered may settle what earlier runs left open
         for earlier in settlement.open_runs(open_store(bucket), dataset, model):
-            with suppress(UnknownName):  # another run has settled it meanwhile
+            with suppress(BadInput):  # another run has settled it meanwhile, or this user may not
                 as_far_as(reconcile, [earlier], ends, forgiving=True)
     return report
 
@@ -211,7 +211,10 @@ def _run(
         cloud = next((site for site in where if site.tier == "cloud"), None)
         unsure = order_escalations_task(plan, receipts, cloud, bucket)
         mended, waiting = as_far_as(answer, [unsure] if unsure else [], ends, forgiving=True)
-        receipts, left_open = receipts + mended, settlement.open_sites(late | waiting | ready.absent)
+        receipts, left_open = receipts + mended, settlement.open_sites(late | waiting)
+        unheard = {entries.batch.source(name).site for name in ready.unseen}
+        left_open |= {name: why for name, why in ready.absent.items() if name in unheard}
+        plan = plan.model_copy(update={"reasons": plan.reasons | ready.absent})
     measured = [profile for profile in profiles if profile.site not in ready.silent]
     refined = refine_profiles_task(measured, dispatch, [r for r in receipts if not r.lost], bucket)
     if ready.measured or refined != measured:

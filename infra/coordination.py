@@ -7,10 +7,11 @@ turns. What is agreed, and what a paused coordinator can still do, is in `docs/a
 from __future__ import annotations
 
 import fcntl
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from data_catalog.errors import SettingError, StoreFull
+from data_catalog.errors import Conflict, SettingError, StoreFull
 from infra.agreement import AGREEMENTS
 from infra.agreement._lease import Lease
 from infra.progress import publish
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from infra.storage import Store
 
+LOOK_SECONDS = 0.2  # between two looks whether it is this process's turn
 _held: dict[str, Lease] = {}  # by what was coordinated: a run's id, a folder
 
 
 @contextmanager
-def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True) -> Iterator[str]:
+def coordinating(
+    settings: Settings, what: str, name: str, *, fresh: bool = True, until: float | None = None
+) -> Iterator[str]:
     """Be the only coordinator of `what` in this block; gives the name to write under.
 
     Another process of this home is waited for. Where several coordinators are configured, another one is not.
@@ -37,15 +41,16 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
         name: of what is written: a run's id, or a folder.
         fresh: whether the name is a new one. Then the token becomes its end, so that no other coordinator ever
             writes under it; else it stays, and a write that was admitted to a former holder may land late.
+        until: epoch seconds until which another process of this home is waited for; None: as long as it takes.
 
     Raises:
         SettingError: several are configured, and there is no way to agree.
-        Conflict: several are configured, and another one coordinates it.
+        Conflict: another one coordinates it: of several that are configured, or of this home and still so `until` then.
         StoreFull: the home cannot be written.
         StoreError: the register gave no answer.
     """
     if settings.coordinators == 1:
-        with _turn(settings.home / "coordinating", what):
+        with _turn(settings.home / "coordinating", what, until):
             yield name
         return
     lease = Lease(AGREEMENTS.get(way(settings), "CLOUDEDGE_AGREEMENT").connect(settings), what, settings.lease_seconds)
@@ -60,7 +65,7 @@ def coordinating(settings: Settings, what: str, name: str, *, fresh: bool = True
 
 
 @contextmanager
-def _turn(folder: Path, what: str) -> Iterator[None]:
+def _turn(folder: Path, what: str, until: float | None) -> Iterator[None]:
     """Wait until no other process of the home is in such a block; the kernel frees it when its holder dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +73,23 @@ def _turn(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise StoreFull(f"{folder} cannot be written ({error}); free some space or set CLOUDEDGE_HOME") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file):
             publish("wait for another run", "coordinator", 0, 0, "")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _taken(file):
+                if until is not None and time.time() > until:
+                    raise Conflict(
+                        f"another run ({what}) is still at work at the deadline; run again when it is done"
+                    ) from None
+                time.sleep(LOOK_SECONDS)
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def way(settings: Settings) -> str:

@@ -153,10 +153,13 @@ def _admit(store: Store, home: Path, invitation: Invitation, admission: Admissio
     secret = signing.invitation_secret(signing.signing_key(home), site.name, invitation.nonce)
     if not hmac.compare_digest(_proof(secret, admission.registration), admission.proof):
         return False
-    wish = Registration.model_validate_json(admission.registration)
+    try:
+        wish = Registration.model_validate_json(admission.registration)
+        public = pairs.read_public(wish.public_pem.encode(), keys.registration(site.name))
+    except (ValueError, CorruptObject):  # of another version: it has to join with the coordinator's
+        return False
     if (wish.site, wish.nonce) != (site.name, invitation.nonce) or now > invitation.not_after + signing.SKEW_SECONDS:
         return False
-    public = pairs.read_public(wish.public_pem.encode(), keys.registration(site.name))
     before = pairs.published(store, site.name)
     if before and pairs.pair_id(before) != pairs.pair_id(public):
         rotation.revoke(

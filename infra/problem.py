@@ -87,6 +87,12 @@ def place_origins(
     )
 
 
+def unescalated(site: PlaceSite) -> PlaceSite:
+    """The site where no cloud answers what it is unsure of: nothing is sent, so nothing is counted for it."""
+    variants = tuple(dataclasses.replace(variant, escalation=0.0) for variant in site.variants)
+    return dataclasses.replace(site, variants=variants)
+
+
 def handed_over(sites: Iterable[PlaceSite], origins: Iterable[PlaceOrigin]) -> tuple[PlaceSite, ...]:
     """The sites; an edge that has shards, and so is told in any case what becomes of them, sends nothing before that."""
     born = {origin.site for origin in origins if origin.shards}
@@ -181,7 +187,7 @@ def as_placed(plan: Plan, problem: Problem, bound: float) -> tuple[Problem, Solu
     placed = [p for p in plan.placements if not p.reused]
     born = Counter(p.shard.origin for p in placed)
     origins = tuple(dataclasses.replace(o, shards=born[o.site]) for o in problem.origins if born[o.site])
-    problem = dataclasses.replace(problem, origins=origins)
+    problem = dataclasses.replace(problem, origins=origins, sites=handed_over(problem.sites, origins))
     return problem, stated(problem, Counter((p.shard.origin, p.site, p.variant) for p in placed), bound)
 
 

@@ -6,6 +6,7 @@ what was packed of its shard. So nothing that is there is done or sent again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import CorruptObject, ObjectMissing, UnknownName
@@ -44,7 +45,10 @@ def read_unsettled(store: Store, run_id: str) -> Unsettled:
 
 def open_runs(store: Store, dataset: str, model: str) -> list[str]:
     """The runs of a dataset and a model that left something open, the oldest first."""
-    left = [read_unsettled(store, run_id) for run_id in unsettled_runs(store)]
+    left: list[Unsettled] = []
+    for run_id in unsettled_runs(store):
+        with suppress(UnknownName):  # another process has settled it since it was listed
+            left.append(read_unsettled(store, run_id))
     return [each.run_id for each in left if (each.dataset.name, each.model.name) == (dataset, model)]
 
 

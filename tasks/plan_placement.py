@@ -38,6 +38,7 @@ from infra.problem import (
     place_site,
     record_bytes,
     to_json,
+    unescalated,
 )
 from infra.progress import publish
 from infra.security import policy
@@ -125,6 +126,8 @@ def plan_placement(
         for name, (site, profile) in known.items()
         if name not in away
     ]
+    if away and not any(place.cloud for place in places):  # rows that are unsure wait until one speaks
+        places = [unescalated(place) for place in places]
     origins = place_origins(dataset, loose, codecs, trials)
     problem = Problem(
         sites=handed_over(places, origins),

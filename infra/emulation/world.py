@@ -66,6 +66,7 @@ class Emulated:
         self.core: int | None = None  # for all its threads
         self.program = [sys.executable, "-m", "cloudedge"]
         self._variables = dict(variables)
+        self._changing = threading.Lock()  # its process
         home.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
@@ -86,12 +87,14 @@ class Emulated:
         """Start another process when this one has ended, unless it was killed."""
         process.wait()
         time.sleep(AGAIN_SECONDS)
-        if process is self.process:
-            self.start()
+        with self._changing:
+            if process is self.process:
+                self.start()
 
     def kill(self) -> None:
         """End the process at once, as `kill -9` does; the next one is started by `start`."""
-        process, self.process = self.process, None
+        with self._changing:
+            process, self.process = self.process, None
         if process:
             process.kill()
             process.wait()
@@ -211,7 +214,11 @@ def emulated(
 
 
 def _pid_of(site: Emulated) -> Callable[[], int | None]:
-    return lambda: site.process.pid if site.process and site.process.poll() is None else None
+    def pid() -> int | None:
+        process = site.process
+        return process.pid if process and process.poll() is None else None
+
+    return pid
 
 
 def _share_of(site: Emulated) -> Callable[[], float | None]:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from data_catalog.access import Envelope, JoinedSite
-from data_catalog.errors import ObjectMissing, OrderRefused, SiteFailed
+from data_catalog.errors import CorruptObject, ObjectMissing, OrderRefused, SiteFailed
 from data_catalog.nouns import Receipt, WorkOrder
 from data_catalog.orders import CompressOrder, Mailbox, PrepareOrder
 from infra import keys, outbox
@@ -92,15 +92,21 @@ def _authorise(kind: Kind, body: Any, site: Site) -> None:
 def read_mailbox(store: Store, site: str, home: Path | None = None) -> Mailbox:
     """The letters to a site, as the coordinator reads them; of one that joined, only what the coordinator itself signed.
 
-    Raises:
-        CorruptObject: the object is no mailbox.
+    One that is no mailbox is taken for empty: who waits posts again, and so writes it anew.
     """
     if not read_joined(store, site):
-        return read_noun(store, keys.mailbox(site), Mailbox, "no mailbox") or Mailbox()
+        try:
+            return read_noun(store, keys.mailbox(site), Mailbox, "no mailbox") or Mailbox()
+        except CorruptObject:
+            return Mailbox()
     try:
         name = keys.mailbox(site)
         found = signing.verify(store.get(name), signing.public_key(_key(home)), "mailbox", site, name)
-    except (ObjectMissing, OrderRefused):  # none yet, too old, or another's: whoever waits posts the letter again
+    except (
+        ObjectMissing,
+        OrderRefused,
+        CorruptObject,
+    ):  # none yet, too old, or another's: whoever waits posts the letter again
         return Mailbox()
     return Mailbox.model_validate(found.body)
 

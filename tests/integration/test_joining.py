@@ -133,8 +133,12 @@ def test_a_registration_without_the_secret_is_not_admitted(up_store, home, tmp_p
     forged = token.model_copy(update={"secret": "00" * 32})
     register(tmp_path, forged)
     assert enrolment.admit_waiting(up_store, home) == []
-    up_store.put(keys.registration(NAME), b"no registration")
-    assert enrolment.admit_waiting(up_store, home) == []
+    of_another_version = f'{{"site": "{NAME}", "nonce": "{token.nonce}"}}'
+    proof = enrolment._proof(token.secret, of_another_version)
+    known = enrolment.Admission(registration=of_another_version, proof=proof).model_dump_json().encode()
+    for each in (b"no registration", known):
+        up_store.put(keys.registration(NAME), each)
+        assert enrolment.admit_waiting(up_store, home) == []
     assert not up_store.exists(keys.public_key(NAME))
     register(tmp_path, token)  # the invitation is still good
     assert enrolment.admit_waiting(up_store, home) == [NAME]

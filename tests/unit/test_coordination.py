@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 
-from data_catalog.errors import StoreFull
+from data_catalog.errors import Conflict, StoreFull
 from infra.coordination import coordinating
 from infra.progress import listening
 from infra.settings import read_settings
@@ -41,6 +42,11 @@ def test_a_second_one_waits_for_the_first_until_that_is_killed(settings):
         assert holder.stdout.readline() == "begun\n"
         with coordinating(settings, "runs-of-b", "another") as name:
             assert name == "another"
+        with (
+            pytest.raises(Conflict, match="is still at work at the deadline"),
+            coordinating(settings, "runs-of-a", "late", until=time.time() + 0.1),
+        ):
+            pytest.fail("it is not its turn")  # pragma: no cover
         said = []
 
         def heard(event):

@@ -206,7 +206,6 @@ def test_a_mailbox_that_is_none_does_not_end_the_process(store, site, monkeypatc
     while not said and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "is no mailbox" in said[0]
-    store.put(keys.mailbox("post-1"), Mailbox().model_dump_json().encode())
     mailbox.ask(store, "post-1", "prepare", DONE, "run", "prepare-a", 30.0)
 
 

@@ -71,9 +71,12 @@ def test_a_silent_site_keeps_what_it_has_and_gets_nothing_else(store, monkeypatc
     storage.stand_in(store)
     plan, _, where, profiles = watched.make(store, watched.Speeds({}), monkeypatch, count=8)
     cards = dict(plan.variants)
-    for tier, sure in (("edge", [0.1, 0.6]), ("cloud", [1.0, 1.0])):
+    for tier, said, sure in (
+        ("edge", [1, 0], [0.1, 0.6]),
+        ("cloud", [0, 0], [1.0, 1.0]),
+    ):  # the edge is wrong and unsure
         answers = {"record_id": ["a", "b"], "label": pa.array([0, 0], pa.int32()),
-                   "prediction": pa.array([0, 0], pa.int32()), "confidence": pa.array(sure, pa.float32())}  # fmt: skip
+                   "prediction": pa.array(said, pa.int32()), "confidence": pa.array(sure, pa.float32())}  # fmt: skip
         store.put(keys.answers("toy", "v", cards[tier].name, "validation"), ledger.parquet(pa.table(answers)))
     dataset = Catalog().dataset("mnist-5k").model_copy(update={"name": "toy", "residency": residency})
     dataset = dataset.model_copy(update={"sources": tuple(
