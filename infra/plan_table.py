@@ -52,7 +52,7 @@ def lines(problem: Problem, solution: Solution, plan: Plan | None = None) -> lis
     sites = len(a.names)
     shards, guests = (np.bincount(site, each, sites) for each in (count, count * (site != home)))
     rows = np.bincount(site, count * a.rows[origin], sites)
-    sent = costs.parts["uplink"] * a.up + costs.parts["downlink"] * a.down
+    sent = (costs.parts["uplink"] - a.up_busy) * a.up + (costs.parts["downlink"] - a.down_busy) * a.down
     bound = {each.site: each for each in binding(problem, solution)}
     reused = Counter(p.site for p in plan.placements if p.reused) if plan else Counter[str]()
     codecs, variants = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)

@@ -49,16 +49,17 @@ def run_id(up_home, quick_run, before, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def token(up_home) -> str:
+def token(up_home):
     """An invitation that nobody has taken up."""
-    return str(up_home.call("site", "invite", "spare").stdout.strip())
+    yield str(up_home.call("site", "invite", "spare").stdout.strip())
+    up_home.call("site", "remove", "spare")
 
 
 @pytest.fixture
 def signed(token) -> set[bytes]:
     """The signatures in it."""
     found = signatures(enrolment.read_token(token).access)
-    assert len(found) == 2, "a mailbox to read, and a registration to write"
+    assert len(found) == 4, "a mailbox to read, a registration to write, and a trial of the link, to write and to read"
     return found
 
 

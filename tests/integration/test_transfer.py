@@ -402,13 +402,17 @@ def test_what_fails_for_good_is_one_error_that_names_the_key(broken, tmp_path, l
     assert not isinstance(caught.value, ObjectMissing)
 
 
-@pytest.mark.parametrize("size", [1000, 20_000_000], ids=["no answer", "nothing is taken"])
-def test_a_link_that_stalls_is_given_up(broken, monkeypatch, size):
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [(1000, Fault(stall_down=True)), (20_000_000, Fault(stall_up=True))],
+    ids=["no answer", "nothing is taken"],
+)
+def test_a_link_that_stalls_is_given_up(broken, monkeypatch, size, fault):
     store, made = broken
     monkeypatch.setattr(storage, "STALLED_SECONDS", 0.7)
     monkeypatch.setattr(storage, "ATTEMPTS", 2)
     monkeypatch.setattr(transfer, "PART", 64 << 20)
-    made.fault = always("PUT", Fault(stall_up=True))
+    made.fault = always("PUT", fault)
     with pytest.raises(StoreUnreachable, match="stalled"):
         store.put("stalled", bytes(size))
     made.fault = lambda line: None
