@@ -362,10 +362,15 @@ def duplicates(
     """
     if not may_copy(problem):
         return []
+
+    def left(each: Standing) -> float:
+        """Of who has loose shards that are not worth moving: what it has begun, which may be why they are not."""
+        return each.busy if each.loose else remaining.get(each.site.name, 0.0)
+
     idle = [s for s in standings if s.alive and not s.busy and not s.loose and s.site.variants]
     slow = max(
-        (s for s in standings if s.alive and s.begun and not s.loose),
-        key=lambda s: remaining.get(s.site.name, 0.0),
+        (s for s in standings if s.alive and s.begun),
+        key=left,
         default=None,
     )
     if slow is not None and problem.accuracy > 0:
@@ -385,7 +390,7 @@ def duplicates(
         return start_seconds(site) + brought + max(work, sent / site.down)
 
     best = min(idle, key=seconds)
-    if seconds(best) >= (1 - margin) * remaining.get(slow.site.name, 0.0):
+    if seconds(best) >= (1 - margin) * left(slow):
         return []
     name, variant = best.site.name, best.site.variants[0].name
     return [(slow.site.name, o, v, name, variant, n) for (o, v), n in slow.begun.items()]

@@ -29,7 +29,7 @@ LONG = (
     "chaos/test_kill.py", "chaos/test_outage.py", "chaos/test_site_processes.py", "e2e/test_agreement.py",
     "e2e/test_behind_nat.py", "e2e/test_joined_site.py", "e2e/test_lab.py", "e2e/test_offline_site.py", "e2e/test_reconcile.py",
     "e2e/test_replanning.py", "e2e/test_servers_end.py", "e2e/test_ui.py",
-    "integration/test_nginx.py", "integration/test_postgres.py", "unit/test_watching.py",
+    "integration/test_nginx.py", "integration/test_postgres.py",
 )  # fmt: skip
 
 LEFT_OUT = pytest.StashKey[list[str]]()

@@ -361,3 +361,22 @@ def test_a_speed_is_believed_within_reason(pace, seconds, before):
 def test_an_order_is_expected_to_take_what_the_plan_says_or_its_work(shards, work, start, planned):
     pace = expected(shards, work, start, planned)
     assert pace.planned == pytest.approx(max(planned, start + shards * work) if shards else start)
+
+
+def test_what_hangs_is_answered_elsewhere_too_even_if_moving_the_rest_is_not_worth_it():
+    """Seen late, a shard that hangs is all of what remains, and moving those behind it brings the end no nearer."""
+    variant = PlaceVariant(name="v", seconds_per_row=0.005, startup_seconds=0.01, escalation=0.0)
+    quick, stuck = (
+        PlaceSite(name=name, cloud=False, host=name, host_cores=1, threads=1, variants=(variant,), dispatch_seconds=0.01,
+                  latency_seconds=0.0, up=1e9, down=1e9)
+        for name in ("edge-1", "edge-2")
+    )  # fmt: skip
+    origin = PlaceOrigin(site="edge-2", shards=12, rows=4, bytes=100.0, resident=False)
+    problem = Problem(sites=(quick, stuck), origins=(origin,), record_bytes=10.0)
+    key = ("edge-2", "v")
+    standings = [
+        Standing(site=quick, alive=True),
+        Standing(site=stuck, alive=True, warm=True, busy=300.0, loose={key: 11}, begun={key: 1}, kept={key: 1}),
+    ]
+    assert decide(problem, standings) == []
+    assert duplicates(problem, standings, {"edge-2": 300.2}) == [("edge-2", "edge-2", "v", "edge-1", "v", 1)]
