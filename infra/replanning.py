@@ -363,9 +363,14 @@ def duplicates(
     if not may_copy(problem):
         return []
 
+    origins = {origin.site: origin for origin in problem.origins}
+
     def left(each: Standing) -> float:
-        """Of who has loose shards that are not worth moving: what it has begun, which may be why they are not."""
-        return each.busy if each.loose else remaining.get(each.site.name, 0.0)
+        """Seconds; 0 where the loose ones are better moved, which they are not if what is begun takes far longer than they."""
+        loose = sum(n * shard_seconds(each.site, origins[o], v) for (o, v), n in each.loose.items())
+        if loose:
+            return each.busy if loose < margin / 4 * each.busy else 0.0
+        return remaining.get(each.site.name, 0.0)
 
     idle = [s for s in standings if s.alive and not s.busy and not s.loose and s.site.variants]
     slow = max(
@@ -377,7 +382,6 @@ def duplicates(
         idle = [s for s in idle if s.site.variants[0].accuracy >= slow.site.variants[0].accuracy]
     if not idle or slow is None:
         return []
-    origins = {origin.site: origin for origin in problem.origins}
     up = {standing.site.name: standing.site.up for standing in standings}
 
     def seconds(other: Standing) -> float:
