@@ -89,18 +89,17 @@ def answer_watched(
             return found
         taking_part = {s.name for s in sites}
         try:
-            catalog = elastic()
-            unmeasured = newcomers.unmeasured(catalog, taking_part, plan, store, begun)
-            measured = newcomers.newcomers(catalog, taking_part, plan, store, begun)
+            come = newcomers.newcomers(elastic(), taking_part, plan, store, begun)
         except CloudEdgeError:  # a file that is being written, a store that is away: the next look will do
             return found
-        for site, last in unmeasured:
-            if site.name not in asked and allowed(site):
-                asked.add(site.name)
-                call = partial(contextvars.copy_context().run, measure, site, last)
-                threading.Thread(target=call, name=f"probe-{site.name}", daemon=True).start()
-        for site, profile, card in measured:
+        for site, profile, card in come:
             if (access := allowed(site)) is None:
+                continue
+            if profile is None or card is None:
+                if site.dispatch == "mailbox" and site.name not in asked:
+                    asked.add(site.name)
+                    call = partial(contextvars.copy_context().run, measure, site, profile)
+                    threading.Thread(target=call, name=f"probe-{site.name}", daemon=True).start()
                 continue
             place = place_site(site, profile, [(card, plan.cascades.get(card.digest, plan.cascade))])
             size = profile.variants[card.digest].batch

@@ -77,9 +77,7 @@ def _turn(folder: Path, what: str, until: float | None) -> Iterator[None]:
             publish("wait for another run", "coordinator", 0, 0, "")
             while not _taken(file):
                 if until is not None and time.time() > until:
-                    raise Conflict(
-                        f"another run ({what}) is still at work at the deadline; run again when it is done"
-                    ) from None
+                    raise Conflict(f"another run ({what}) is still at work at the deadline; run again when it is done")
                 time.sleep(LOOK_SECONDS)
         yield
 

@@ -8,7 +8,7 @@ from infra import mailbox
 from infra.sites import read_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from data_catalog.catalog import Catalog
     from data_catalog.nouns import Plan, Profile, Site, VariantCard
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def newcomers(
     catalog: Catalog, known: Collection[str], plan: Plan, store: Store, since: float
-) -> list[tuple[Site, Profile, VariantCard]]:
-    """Sites that have come, what was measured of them, and the variant of the plan that they can answer with.
+) -> list[tuple[Site, Profile | None, VariantCard | None]]:
+    """Sites that have come, what was measured of them, and the variant of the run that they can answer with.
+
+    Without a variant a site was never measured with one that the run uses in its tier, and cannot be planned for until it is.
 
     Args:
         catalog: that has an entry for each.
@@ -33,36 +35,6 @@ def newcomers(
         StoreError: the store failed.
     """
     found = []
-    for site, profile in _arrived(catalog, known, store, since):
-        card = _measured(plan, site, profile)
-        if profile and card:
-            found.append((site, profile, card))
-    return found
-
-
-def unmeasured(
-    catalog: Catalog, known: Collection[str], plan: Plan, store: Store, since: float
-) -> list[tuple[Site, Profile | None]]:
-    """Sites that have come with a process of their own, but were never measured with a variant that the run uses in their tier.
-
-    Until they are they cannot be planned for. Their last profile goes with them; arguments and errors as of `newcomers`.
-    """
-    arrived = _arrived(catalog, known, store, since)
-    return [
-        (site, profile)
-        for site, profile in arrived
-        if site.dispatch == "mailbox" and _measured(plan, site, profile) is None
-    ]
-
-
-def usable(plan: Plan, site: Site) -> list[VariantCard]:
-    """The variants that a run uses in a site's tier, the plan's own first."""
-    return [plan.variants[site.tier], *(card for card in plan.cards.values() if card.tier == site.tier)]
-
-
-def _arrived(
-    catalog: Catalog, known: Collection[str], store: Store, since: float
-) -> Iterator[tuple[Site, Profile | None]]:
     for name in catalog.names("sites"):
         if name in known or (site := catalog.site(name)).draining:
             continue
@@ -70,7 +42,13 @@ def _arrived(
         presence = mailbox.read_presence(store, name) if site.dispatch == "mailbox" else None
         came = max(profile.measured_at if profile else 0.0, presence.started if presence else 0.0)
         if came >= since:
-            yield site, profile
+            found.append((site, profile, _measured(plan, site, profile)))
+    return found
+
+
+def usable(plan: Plan, site: Site) -> list[VariantCard]:
+    """The variants that a run uses in a site's tier, the plan's own first."""
+    return [plan.variants[site.tier], *(card for card in plan.cards.values() if card.tier == site.tier)]
 
 
 def _measured(plan: Plan, site: Site, profile: Profile | None) -> VariantCard | None:

@@ -87,12 +87,6 @@ def place_origins(
     )
 
 
-def unescalated(site: PlaceSite) -> PlaceSite:
-    """The site where no cloud answers what it is unsure of: nothing is sent, so nothing is counted for it."""
-    variants = tuple(dataclasses.replace(variant, escalation=0.0) for variant in site.variants)
-    return dataclasses.replace(site, variants=variants)
-
-
 def handed_over(sites: Iterable[PlaceSite], origins: Iterable[PlaceOrigin]) -> tuple[PlaceSite, ...]:
     """The sites; an edge that has shards, and so is told in any case what becomes of them, sends nothing before that."""
     born = {origin.site for origin in origins if origin.shards}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from data_catalog.errors import PlanError
+from infra.placement import unescalated
 from infra.placement.programme import costs_of, place, predict
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ LEAST_SECONDS = 1.0  # lateness that is not worth a look
 START_SECONDS = (
     5.0  # by which a first answer may be late: a start is known the worst, as where a library is loaded first
 )
+HANGS = 0.25  # times the margin: what waits takes a smaller share of what is begun than that, so no move of it can be worth it
 EVIDENCE = 2.0  # shards that should have been answered since the first one, before a speed is believed
 FASTEST, SLOWEST = 1.0, 0.001  # times the measured speed: no more is believed of what was seen
 
@@ -278,7 +280,7 @@ def remainder(problem: Problem, standings: Iterable[Standing]) -> Problem | None
     if not living or not sum(counts.values()):
         return None
     if not any(site.cloud for site in living):
-        living = [replace(site, variants=tuple(replace(v, escalation=0.0) for v in site.variants)) for site in living]
+        living = [unescalated(site) for site in living]
     origins = tuple(replace(o, shards=counts[o.site], resident=False) for o in problem.origins if counts.get(o.site))
     caps: dict[Objective, float] = {}
     if "bytes" in problem.caps:
@@ -351,8 +353,9 @@ def duplicates(
 ) -> list[Move]:
     """What an idle site should answer as well, because the slowest one has begun it and will not end soon.
 
-    Near the end only: as long as anything is loose, it is better moved. Only where copies may be (`may_copy`), and where the plan has a floor
-    of accuracy only by a site that is no less accurate.
+    Near the end only: as long as anything is loose, it is better moved. But where what is begun takes so much longer that moving
+    the rest is not worth it (`HANGS`), it is why nothing moves. Only where copies may be (`may_copy`), and where the plan has a
+    floor of accuracy only by a site that is no less accurate.
 
     Args:
         problem: as for `decide`.
@@ -366,18 +369,14 @@ def duplicates(
     origins = {origin.site: origin for origin in problem.origins}
 
     def left(each: Standing) -> float:
-        """Seconds; 0 where the loose ones are better moved, which they are not if what is begun takes far longer than they."""
+        """Seconds until it has answered what it has, or what it has begun if that hangs; 0 where the loose are better moved."""
+        if not each.loose:
+            return remaining.get(each.site.name, 0.0)
         loose = sum(n * shard_seconds(each.site, origins[o], v) for (o, v), n in each.loose.items())
-        if loose:
-            return each.busy if loose < margin / 4 * each.busy else 0.0
-        return remaining.get(each.site.name, 0.0)
+        return each.busy if loose < HANGS * margin * each.busy else 0.0
 
     idle = [s for s in standings if s.alive and not s.busy and not s.loose and s.site.variants]
-    slow = max(
-        (s for s in standings if s.alive and s.begun),
-        key=left,
-        default=None,
-    )
+    slow = max((s for s in standings if s.alive and s.begun), key=left, default=None)
     if slow is not None and problem.accuracy > 0:
         idle = [s for s in idle if s.site.variants[0].accuracy >= slow.site.variants[0].accuracy]
     if not idle or slow is None:

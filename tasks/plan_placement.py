@@ -28,7 +28,7 @@ from data_catalog.planning import Demands
 from infra import cascade, coordination, keys, model_registry, prediction, sources, storage, whereabouts
 from infra.codec_trials import ESCALATION_CODEC, choose_codec
 from infra.ledger import Index
-from infra.placement import Problem, _naive
+from infra.placement import Problem, _naive, unescalated
 from infra.problem import (
     RESULT_BYTES,
     RESULT_BYTES_PER_ROW,
@@ -38,7 +38,6 @@ from infra.problem import (
     place_site,
     record_bytes,
     to_json,
-    unescalated,
 )
 from infra.progress import publish
 from infra.security import policy

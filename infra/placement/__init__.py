@@ -9,7 +9,7 @@ every site, a lower bound below which no placement can be, and the gap above it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from data_catalog.nouns import Objective as Objective  # noqa: TC001  (pydantic reads it when a stored problem is read)
@@ -61,6 +61,11 @@ class PlaceSite:
     up_busy_seconds: float = 0.0  # that what was placed before takes of its link, and
     down_busy_seconds: float = 0.0
     prices: PlacePrices = PlacePrices()
+
+
+def unescalated(site: PlaceSite) -> PlaceSite:
+    """The site where no cloud answers what it is unsure of: nothing is sent, so nothing is counted for it."""
+    return replace(site, variants=tuple(replace(variant, escalation=0.0) for variant in site.variants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

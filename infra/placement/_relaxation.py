@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from infra.placement._arrays import Arrays, Bools, Floats, Ints
 
 TIE = 1e-6  # share of the objective that may be spent to choose, among equal plans, the one that moves least
-WHOLE_NODES = (
-    500  # of a search for which options are used: a count, not a time, as the answer must not depend on the machine
-)
+# Of a search for which options are used: a count, not a time, as the answer must not depend on the machine.
+WHOLE_NODES = 500
 WHOLE_GAP = 1e-3  # share of the value that it may leave open
 INFEASIBLE = 2  # as SciPy's `milp` says it
 TIE_LARGE = 1e-4  # the same where HiGHS could not tell a millionth from nothing

@@ -94,19 +94,12 @@ def read_mailbox(store: Store, site: str, home: Path | None = None) -> Mailbox:
 
     One that is no mailbox is taken for empty: who waits posts again, and so writes it anew.
     """
-    if not read_joined(store, site):
-        try:
-            return read_noun(store, keys.mailbox(site), Mailbox, "no mailbox") or Mailbox()
-        except CorruptObject:
-            return Mailbox()
+    name, joined = keys.mailbox(site), read_joined(store, site)
     try:
-        name = keys.mailbox(site)
+        if not joined:
+            return read_noun(store, name, Mailbox, "no mailbox") or Mailbox()
         found = signing.verify(store.get(name), signing.public_key(_key(home)), "mailbox", site, name)
-    except (
-        ObjectMissing,
-        OrderRefused,
-        CorruptObject,
-    ):  # none yet, too old, or another's: whoever waits posts the letter again
+    except (ObjectMissing, OrderRefused, CorruptObject):  # none yet, too old, another's, or broken
         return Mailbox()
     return Mailbox.model_validate(found.body)
 

@@ -134,9 +134,9 @@ def test_a_newcomer_has_to_be_measured_first_and_then_takes_part(store, catalog,
         store.put(keys.presence(name), seen.model_dump_json().encode())
 
     def come():
-        new = newcomers.unmeasured(catalog, {"edge-1"}, plan, store, 100.0)
-        ready = newcomers.newcomers(catalog, {"edge-1"}, plan, store, 100.0)
-        return [(site.name, bool(profile)) for site, profile in new], [site.name for site, _, _ in ready]
+        found = newcomers.newcomers(catalog, {"edge-1"}, plan, store, 100.0)
+        new = [(site.name, bool(profile)) for site, profile, card in found if card is None]
+        return new, [site.name for site, _, card in found if card]
 
     assert come() == ([("comes", False)], [])
     mine = profiles[0].model_copy(update={"site": "comes", "measured_at": 150.0})
