@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from infra.storage import Store
 
 DATASET, CLOUD = "synthetic-digits", "cloud"
-MODEL, FILTERS, EPOCHS = "lab-digits", [72, 144], 12  # the default model with an edge variant as heavy as real ones are
+MODEL, FILTERS, EPOCHS = "lab-digits", [72, 144], 20  # the default model with an edge variant as heavy as real ones are
 ROWS_A_MINUTE = 220_000  # of that model on two cores: what takes the plan about a minute
 SHARD_ROWS = 2048
 EDGES_SHARE, CLOUD_SHARE = 0.25, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
