@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -27,17 +27,22 @@ from infra.sites import core_count
 from infra.stack import servers, using_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from data_catalog.nouns import Report
+    from data_catalog.nouns import Report, Tier, VariantCard
     from infra.storage import Store
 
 DATASET, CLOUD = "synthetic-digits", "cloud"
-MODEL, FILTERS, EPOCHS = "lab-digits", [72, 144], 20  # the default model with an edge variant as heavy as real ones are
+MODEL, FILTERS, EPOCHS = "lab-digits", [56, 112], 20  # the default model with an edge variant as heavy as real ones are
 ROWS_A_MINUTE = 220_000  # of that model on two cores: what takes the plan about a minute
 SHARD_ROWS = 2048
-EDGES_SHARE, CLOUD_SHARE = 0.25, 0.25  # of the machine's cores, for all edges and for the cloud; the rest serves them
+EDGES_SHARE, CLOUD_SHARE = (
+    0.25,
+    0.25,
+)  # of the machine's cores at most, for all edges and for the cloud; the rest serves
+# rows a second at most, of all edges together and of the cloud: a faster machine emulates the same sites
+ROWS_A_SECOND: dict[Tier, int] = {"edge": 10_500, "cloud": 3_200}
 MEGABIT = 1e6 / 8
 RECORD_BYTES = 28 * 28
 PLANNED = 0.98  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err
@@ -126,7 +131,7 @@ def lab(wanted: Wanted, *, as_json: bool) -> None:
         place = stack.enter_context(emulated(specs, variables["AWS_ENDPOINT_URL"], home, variables))
         trials = experiment(wanted, place[0], open_store(), show)
         means = place[1]
-    result = as_dictionary(wanted, specs, trials, means)
+    result = as_dictionary(wanted, [site.spec for site in place[0].values()], trials, means)
     from infra.report.lab_page import render
 
     (home / "lab.json").write_text(json.dumps(result, indent=2))
@@ -186,11 +191,17 @@ def write_catalog(folder: Path, wanted: Wanted, specs: Sequence[Spec]) -> None:
 
 
 def experiment(wanted: Wanted, sites: dict[str, Emulated], store: Store, show: Callable[[str], None]) -> list[Trial]:
-    """The job once at the machine's full speed, to prepare; then, at the sites' own speeds, in each way."""
+    """The job once at the machine's full speed, to prepare; then, at the sites' own speeds, in each way.
+
+    The sites' `spec` has the share of a core that they got.
+    """
     show("preparing: the model, the data, and a first run at full speed")
     for key in store.keys(keys.indexes(DATASET)):  # of an earlier laboratory, with other speeds perhaps
         store.delete(key)
-    _run(wanted, "edge-only")
+    cards = _run(wanted, "edge-only").variants
+    show("measuring this machine")
+    for name, share in at_pace([site.spec for site in sites.values()], rows_a_core(store, cards)).items():
+        sites[name].spec = replace(sites[name].spec, share=share)
     slow_codecs(store, {name: site.spec.share for name, site in sites.items()})
     for site in sites.values():
         store.delete(keys.profile(site.spec.name))
@@ -200,6 +211,31 @@ def experiment(wanted: Wanted, sites: dict[str, Emulated], store: Store, show: C
         show(f"{name}: the whole job")
         trials.append(_trial(wanted, name, sites, store))
     return trials
+
+
+def rows_a_core(store: Store, cards: Mapping[Tier, VariantCard]) -> dict[Tier, float]:
+    """Rows a second that one core of this machine answers with each tier's variant, while the others do the same."""
+    from tasks.probe_site import measure_speed
+
+    return {
+        tier: measure_speed(card, store.get(card.key), core_count()).rows_per_second for tier, card in cards.items()
+    }
+
+
+def at_pace(specs: Sequence[Spec], core: Mapping[Tier, float]) -> dict[str, float]:
+    """The share of a core that each site gets: no more than it takes to answer `ROWS_A_SECOND`.
+
+    Args:
+        specs: of the sites, with the largest shares that they may have.
+        core: rows a second of one core, by tier.
+    """
+    tiers: dict[str, Tier] = {spec.name: "cloud" if spec.name == CLOUD else "edge" for spec in specs}
+    whole = {tier: sum(spec.share for spec in specs if tiers[spec.name] == tier) for tier in core}
+    return {
+        spec.name: spec.share * min(1.0, ROWS_A_SECOND[tier] / (whole[tier] * core[tier]))
+        for spec in specs
+        for tier in [tiers[spec.name]]
+    }
 
 
 def slow_codecs(store: Store, shares: dict[str, float]) -> None:

@@ -66,6 +66,22 @@ def test_an_endless_rate_makes_nothing_wait():
     assert Bucket(float("inf")).wait(1 << 30, 5.0) == 0.0
 
 
+@given(st.floats(100, 1e6), st.floats(100, 1e6), st.floats(1, 100))
+def test_a_faster_machine_emulates_the_same_sites(edge, cloud, faster):
+    """Up to the share that they may have, sites answer as many rows a second on any machine, and in proportion."""
+    specs = [Spec(name="ward-1", share=0.4), Spec(name="ward-2", share=0.1), Spec(name=lab.CLOUD, share=0.5)]
+    shares = lab.at_pace(specs, {"edge": edge, "cloud": cloud})
+    again = lab.at_pace(specs, {"edge": edge * faster, "cloud": cloud * faster})
+    assert all(again[spec.name] <= shares[spec.name] <= spec.share for spec in specs)
+    assert shares["ward-1"] == pytest.approx(4 * shares["ward-2"])
+    tiers = (("edge", edge, ("ward-1", "ward-2")), ("cloud", cloud, (lab.CLOUD,)))
+    for tier, rate, names in tiers:
+        slow = rate * sum(shares[name] for name in names)
+        fast = rate * faster * sum(again[name] for name in names)
+        assert slow <= fast * (1 + 1e-9) <= lab.ROWS_A_SECOND[tier] * (1 + 1e-8)
+        assert slow < lab.ROWS_A_SECOND[tier] * (1 - 1e-9) or fast == pytest.approx(slow)
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
