@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cloudedge import running, terminal
 from data_catalog.errors import BadInput, CloudEdgeError
-from infra import keys, ledger, settings
+from infra import keys, ledger, model_registry, settings
 from infra.emulation.faults import Fault, inflict
 from infra.emulation.world import Emulated, Means, Spec, emulated
 from infra.progress import Progress, listening
@@ -217,9 +217,8 @@ def rows_a_core(store: Store, cards: Mapping[Tier, VariantCard]) -> dict[Tier, f
     """Rows a second that one core of this machine answers with each tier's variant, while the others do the same."""
     from tasks.probe_site import measure_speed
 
-    return {
-        tier: measure_speed(card, store.get(card.key), core_count()).rows_per_second for tier, card in cards.items()
-    }
+    models = {tier: model_registry.fetch(store, card, {})[0] for tier, card in cards.items()}
+    return {tier: measure_speed(card, models[tier], core_count()).rows_per_second for tier, card in cards.items()}
 
 
 def at_pace(specs: Sequence[Spec], core: Mapping[Tier, float]) -> dict[str, float]:
