@@ -19,7 +19,7 @@ import shutil
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -275,8 +275,12 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
-        with translated(key, self.bucket):
-            return bool(self._fs.exists(f"{self.bucket}/{key}"))
+        try:  # s3fs would also list what lies under the key, as if it might be a folder
+            with translated(key, self.bucket):
+                self._call("head_object", key)
+        except ObjectMissing:
+            return False
+        return True
 
     def keys(self, prefix: str) -> list[str]:
         """The keys that begin with `prefix/`, sorted."""
@@ -306,9 +310,8 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove the object; no error if it is not there."""
-        with translated(key, self.bucket):
-            if self._fs.exists(f"{self.bucket}/{key}"):
-                self._fs.rm_file(f"{self.bucket}/{key}")
+        with suppress(ObjectMissing), translated(key, self.bucket):
+            self._call("delete_object", key)
 
     def copy(self, key: str, to: str) -> None:
         """Write the object under another key too, in the store, with what was noted beside it; raises as `get`."""
