@@ -37,10 +37,7 @@ DATASET, CLOUD = "synthetic-digits", "cloud"
 MODEL, FILTERS, EPOCHS = "lab-digits", [56, 112], 20  # the default model with an edge variant as heavy as real ones are
 ROWS_A_MINUTE = 220_000  # of that model on two cores: what takes the plan about a minute
 SHARD_ROWS = 2048
-EDGES_SHARE, CLOUD_SHARE = (
-    0.25,
-    0.25,
-)  # of the machine's cores at most, for all edges and for the cloud; the rest serves
+EDGES_SHARE, CLOUD_SHARE = 0.35, 0.25  # of the machine's cores at most; the rest serves
 # rows a second at most, of all edges together and of the cloud: a faster machine emulates the same sites
 ROWS_A_SECOND: dict[Tier, int] = {"edge": 14_000, "cloud": 3_200}
 MEGABIT = 1e6 / 8
