@@ -39,7 +39,7 @@ ROWS_A_MINUTE = 220_000  # of that model on two cores: what takes the plan about
 SHARD_ROWS = 2048
 EDGES_SHARE, CLOUD_SHARE = 0.35, 0.25  # of the machine's cores at most; the rest serves
 # rows a second at most, of all edges together and of the cloud: a faster machine emulates the same sites
-ROWS_A_SECOND: dict[Tier, int] = {"edge": 14_000, "cloud": 3_200}
+ROWS_A_SECOND: dict[Tier, int] = {"edge": 12_000, "cloud": 3_200}
 MEGABIT = 1e6 / 8
 RECORD_BYTES = 28 * 28
 PLANNED = 0.98  # of the bytes that may go, by the plan; orders, indexes and receipts take some, and predictions err

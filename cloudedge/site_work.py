@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data_catalog.errors import StoreError
 from data_catalog.orders import Compressed, CompressOrder, DeliverOrder, Prepared, PrepareOrder, ProbeOrder
-from infra import agent, membership, settings
+from infra import agent, links, membership, settings
 from infra.backlog import BacklogStore
 from infra.premises import SiteStore
 from infra.security import pairs
@@ -83,13 +83,13 @@ def letters(site: str, store: SiteStore, home: Path, work: Path) -> Mapping[Kind
             spools[name] = preprocess_source(order.dataset, order.source, work, store.bucket, order.threads).spool
         stay = [each for each in order.placements if order.on_premises and each.site == site]
         store.stay(placement.key for placement in stay)
-        store.carry_out(placement.key for placement in order.placements if placement not in stay)
+        carried = store.carry_out(placement.key for placement in order.placements if placement not in stay)
         done = compress_shards(
             order.dataset, order.source, list(order.placements), spools[name], order.on_premises, store.bucket,
             order.threads,
         )  # fmt: skip
         spools.pop(name)
-        return Compressed(bytes=done.bytes, wan_bytes=done.wan_bytes)
+        return done.model_copy(update={"sending": done.sending or links.sending(carried)})
 
     def answer(letter: Letter) -> None:
         infer_shards(letter.key, home, store.bucket)

@@ -71,11 +71,20 @@ class CompressOrder(Noun):
     threads: int = Field(ge=1)
 
 
+class Sending(Noun):
+    """What crossed a link, and how long: the seconds in which one object at least was on its way."""
+
+    objects: int
+    bytes: int
+    seconds: float
+
+
 class Compressed(Noun):
     """Bytes of shards that were written, and those of them that left the site."""
 
     bytes: int
     wan_bytes: int
+    sending: Sending | None = None  # of those that left
 
 
 class DeliverOrder(Noun):

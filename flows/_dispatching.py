@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_catalog.nouns import Dataset, Noun, Placement, Profile, Receipt, Site, VariantCard
-from data_catalog.orders import Answered, CompressOrder, DeliverOrder, Kind, Prepared, PrepareOrder, ProbeOrder
+from data_catalog.orders import (
+    Answered,
+    Compressed,
+    CompressOrder,
+    DeliverOrder,
+    Kind,
+    Prepared,
+    PrepareOrder,
+    ProbeOrder,
+)
 from flows.fulfil import fulfil
 from flows.probe import probe as probe_here
 from infra import keys
@@ -109,20 +118,18 @@ def compress(
     run_id: str,
     bucket: str,
     again: int = 0,
-) -> int:
-    """Compress a source's shards at their origin and store them; the bytes that crossed its link. `again` as of `prepare`."""
+) -> Compressed:
+    """Compress a source's shards at their origin and store them. `again` as of `prepare`."""
     if origin.dispatch == "embedded":
-        stored = compress_shards_task(
-            batch, source, placements, spool, origin.shards_on_premises, bucket, origin.threads
-        )
-        return stored.wan_bytes
+        return compress_shards_task(batch, source, placements, spool, origin.shards_on_premises, bucket, origin.threads)
     order = CompressOrder(
         dataset=batch, source=source, placements=tuple(placements), on_premises=origin.shards_on_premises,
         threads=origin.threads,
     )  # fmt: skip
     answered = _ask(origin, "compress", order, run_id, _named(f"compress-{source}", again), bucket)
     publish("compress", origin.name, len(placements), len(placements))
-    return answered.wan_in + answered.wan_out  # each byte is in one answer, this one or that of the letter beside it
+    crossed = answered.wan_in + answered.wan_out  # each byte is in one answer, this one or that of the letter beside it
+    return Compressed.model_validate(answered.body).model_copy(update={"wan_bytes": crossed})
 
 
 def answer(site: Site, order_key: str, run_id: str, bucket: str) -> Receipt:

@@ -70,7 +70,7 @@ def answer_watched(
     def upload(source: str, placements: list[Placement]) -> int:
         origin = next(site for site in sites if site.name == batch.source(source).site)
         if origin.dispatch == "embedded":
-            return dispatching.compress(origin, batch, source, placements, None, plan.run_id, bucket)
+            return dispatching.compress(origin, batch, source, placements, None, plan.run_id, bucket).wan_bytes
         wanted = [p.key for p in placements]  # its process does one letter at a time; it sends these beside its order
         if any(is_encrypted(key) for key in wanted):
             raise SiteFailed(f"site {origin.name} cannot give others the key of its shards while it works")

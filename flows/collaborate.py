@@ -16,6 +16,7 @@ from pydantic import Field
 from data_catalog.catalog import Catalog
 from data_catalog.errors import BadInput, SiteFailed
 from data_catalog.nouns import EscalationBudget, Objective, Placement, Receipt, Report, Site
+from data_catalog.orders import Sending
 from data_catalog.planning import Demands
 from data_catalog.settlement import Unsettled
 from flows import _dispatching as dispatching
@@ -150,12 +151,15 @@ def _run(
         watched = replan and rule == "programme" and worth_watching(plan, batch)
         orders = write_orders_task(plan, where, bucket, restricted=batch.sensitivity == "restricted", watched=watched)
 
+    sendings: dict[str, Sending] = {}
+
     def compress(source: str) -> tuple[str, int]:
         origin = origin_of(source)
         mine: list[Placement] = [p for p in plan.placements if p.shard.source == source]
         with watch.stage("compress", origin.name):
-            crossed = dispatching.compress(origin, batch, source, mine, ready.sources[source].spool, run_id, bucket)
-        return origin.name, ready.sources[source].wan_bytes + crossed
+            packed = dispatching.compress(origin, batch, source, mine, ready.sources[source].spool, run_id, bucket)
+        sendings.update({origin.name: packed.sending} if packed.sending else {})
+        return origin.name, ready.sources[source].wan_bytes + packed.wan_bytes
 
     def origin_of(source: str) -> Site:
         return named[batch.source(source).site]
@@ -216,7 +220,7 @@ def _run(
         left_open |= {name: why for name, why in ready.absent.items() if name in unheard}
         plan = plan.model_copy(update={"reasons": plan.reasons | ready.absent})
     measured = [profile for profile in profiles if profile.site not in ready.silent]
-    refined = refine_profiles_task(measured, dispatch, [r for r in receipts if not r.lost], bucket)
+    refined = refine_profiles_task(measured, dispatch, [r for r in receipts if not r.lost], bucket, sendings)
     if ready.measured or refined != measured:
         publish_profiles_task(refined)
 

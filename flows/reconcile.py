@@ -78,8 +78,8 @@ def _settle(run_id: str, bucket: str, work: Path) -> Report:
             return origin.name, ready.wan_bytes
         unseen.pop(source, None)
         mine = [placement for placement in plan.placements if placement.shard.source == source]
-        crossed = dispatching.compress(origin, left.dataset, source, mine, ready.spool, run_id, bucket, left.tries)
-        return origin.name, ready.wan_bytes + crossed
+        packed = dispatching.compress(origin, left.dataset, source, mine, ready.spool, run_id, bucket, left.tries)
+        return origin.name, ready.wan_bytes + packed.wan_bytes
 
     def do(orders: list[str]) -> list[Receipt]:
         """Let the sites do these orders, but those that are silent; all receipts then."""

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_catalog.orders import Sending
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Transfer = tuple[float, float, int]  # of an object: when it began and ended, in seconds, and its bytes
+UPLOADS = 2  # at a time: while one waits for the store's answer, the other fills the link
+ENOUGH_SECONDS = 0.25  # that a link was busy, to say something of its rate
+LEAST_OBJECT = 64 << 10  # mean bytes of an object; the time of smaller ones is all latency
 APART = 8  # sizes that differ by less than the largest over this say nothing of the rate
 MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
@@ -51,3 +57,26 @@ def fit(sizes: Sequence[int], seconds: Sequence[float]) -> Link:
         latency_variance=float(MAD * np.median(np.abs(off))) ** 2,
         rate_variance=float(MAD * np.median(np.abs(rates - 1 / slope))) ** 2,
     )
+
+
+def sending(transfers: Sequence[Transfer]) -> Sending | None:
+    """Several streams as one; the time in which none was under way does not count, for the link waited for others then."""
+    busy, until = 0.0, float("-inf")
+    for begin, end, _ in sorted(transfers):
+        busy += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    size = sum(size for _, _, size in transfers)
+    return Sending(objects=len(transfers), bytes=size, seconds=busy) if transfers else None
+
+
+def sending_rate(sent: Sending, latency: float) -> float | None:
+    """Bytes a second of the link that was filled; None if too little crossed it to say, or latency was most of the time.
+
+    Args:
+        sent: by `UPLOADS` streams, each of which hides the latency of the other.
+        latency: seconds of a request without content.
+    """
+    working = sent.seconds - sent.objects * latency / UPLOADS
+    if sent.bytes < LEAST_OBJECT * sent.objects or working < max(ENOUGH_SECONDS, sent.seconds / 2):
+        return None
+    return sent.bytes / working

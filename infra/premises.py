@@ -9,10 +9,12 @@ import hashlib
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from data_catalog.errors import CorruptObject, ObjectMissing, StoreFull
+from infra import links
 from infra.keys import is_shard
 from infra.storage import Store
 
@@ -48,13 +50,20 @@ class SiteStore(Store):
         """Let these objects lie on the premises from now on, whatever the store has of them."""
         self._staying.update(keys)
 
-    def carry_out(self, keys: Iterable[str]) -> None:
-        """Send those of these objects that lie on the premises into the store, if it has them not."""
-        for key in keys:
-            if self._here(key) and not self.beyond.exists(key):
-                data = self._read_here(key)
-                self.beyond.put(key, data)
-                self._went(len(data))
+    def carry_out(self, keys: Iterable[str]) -> list[links.Transfer]:
+        """Send those of these objects that lie on the premises into the store, if it has them not; how that went."""
+
+        def send(key: str) -> list[links.Transfer]:
+            if not self._here(key) or self.beyond.exists(key):
+                return []
+            data = self._read_here(key)
+            begun = time.time()
+            self.beyond.put(key, data)
+            self._went(len(data))
+            return [(begun, time.time(), len(data))]
+
+        with ThreadPoolExecutor(links.UPLOADS, thread_name_prefix="carry-out") as pool:
+            return [transfer for sent in pool.map(send, keys) for transfer in sent]
 
     def account(self) -> tuple[int, int]:
         """Bytes that crossed the link, in and out, since this was asked last; so each is given to one letter."""

@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 from data_catalog.nouns import Profile, Spread, VariantSpeed
+from infra.links import ENOUGH_SECONDS, LEAST_OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +27,6 @@ WEIGHT = 0.3  # of the newest measurement; more while there are fewer than three
 FAMILIAR = 3  # measurements after which outliers are clipped, at
 CLIP = 3.0  # standard deviations, of at least
 LEAST_SPREAD = 0.1  # of the mean
-ENOUGH_SECONDS = 0.25  # that threads computed, or a link was busy
-LEAST_OBJECT = 64 << 10  # mean bytes of an object; the time of smaller ones is all latency
 BUSY = 0.8  # of a stage's time, all streams together: then nobody waited for anything else
 WAITED = 0.05  # of it, for shards that their origins were still sending
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog.errors import CorruptObject
 from data_catalog.nouns import Dataset, Placement
-from infra import keys, pipeline, shards, storage
+from data_catalog.orders import Compressed
+from infra import keys, links, pipeline, shards, storage
 from infra.progress import publish
 from infra.security.access import Keyring, shards_of
 from infra.spool import Spool
-
-UPLOADS = 2  # at a time: while one waits for the store's answer, the other fills the link
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Bytes that a source's origin put into the store, and those of them that crossed its link."""
-
-    bytes: int
-    wan_bytes: int
 
 
 def compress_shards(
@@ -41,7 +31,7 @@ def compress_shards(
     on_premises: bool,
     bucket: str,
     threads: int = 1,
-) -> Stored:
+) -> Compressed:
     """Put every shard that the store lacks, or that its site cannot open; encoding, compression and transfer overlap.
 
     Args:
@@ -55,7 +45,7 @@ def compress_shards(
         threads: shards that are compressed side by side.
 
     Returns:
-        What was written, and what of it crossed the origin's link.
+        What was written, what of it crossed the origin's link, and how fast.
 
     Raises:
         CorruptObject: the spool no longer gives the shard that the index names.
@@ -76,10 +66,10 @@ def compress_shards(
     if not missing:
         _remove_plain(store, dataset, placements)
         publish("compress", origin, len(placements), len(placements))
-        return Stored(0, 0)
+        return Compressed(bytes=0, wan_bytes=0)
     batch = Spool(spool) if spool else None
     others = {} if spool else _packed(store, dataset.name, placements)
-    written = crossed = 0
+    written, crossing = 0, list[links.Transfer]()  # what crosses the origin's link
 
     def encode(placement: Placement) -> tuple[Placement, bytes]:
         if batch is None:  # the store has the shard, packed by another codec
@@ -96,20 +86,25 @@ def compress_shards(
         packed = shards.pack(work[1], work[0].codec)
         return work[0], keyring.seal(work[0].key, packed, shard_set, readers) if restricted else packed
 
+    def upload(placement: Placement, packed: bytes) -> None:
+        begun = time.time()
+        store.put(placement.key, packed)
+        if not (on_premises and placement.site == origin):
+            crossing.append((begun, time.time(), len(packed)))
+
     def send(packed: Future[tuple[Placement, bytes]]) -> tuple[tuple[Placement, bytes], Future[None]]:
         work = packed.result()
         if uploading and work[0] is missing[-1]:  # alone, so that its reader is through with the others when it comes
             wait(uploading)
-        uploading.append(uploads.submit(store.put, work[0].key, work[1]))
-        del uploading[:-UPLOADS]
+        uploading.append(uploads.submit(upload, *work))
+        del uploading[: -links.UPLOADS]
         return work, uploading[-1]
 
     def sent(under_way: tuple[tuple[Placement, bytes], Future[None]]) -> None:
-        nonlocal written, crossed
+        nonlocal written
         work, done = under_way
         done.result()
         written += len(work[1])
-        crossed += 0 if on_premises and work[0].site == origin else len(work[1])
         stored.append(time.time())
         publish("compress", origin, len(there) + len(stored), len(placements))
 
@@ -117,7 +112,7 @@ def compress_shards(
     uploading: list[Future[None]] = []
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool,
-        ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload") as uploads,
+        ThreadPoolExecutor(links.UPLOADS, thread_name_prefix="upload") as uploads,
     ):
         stages: list[tuple[str, Callable[[Any], Any]]] = [
             ("encode", encode),
@@ -129,7 +124,7 @@ def compress_shards(
     if spool:
         spool.unlink(missing_ok=True)
     _remove_plain(store, dataset, placements)
-    return Stored(written, crossed)
+    return Compressed(bytes=written, wan_bytes=sum(size for _, _, size in crossing), sending=links.sending(crossing))
 
 
 def _remove_plain(store: storage.Store, dataset: Dataset, placements: list[Placement]) -> None:

@@ -9,11 +9,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data_catalog.nouns import Profile, Receipt
-from infra import keys, profiles, storage
+from data_catalog.orders import Sending
+from infra import keys, links, profiles, storage
 
 
 def refine_profiles(
-    known: Sequence[Profile], dispatch_seconds: Mapping[str, float], receipts: Sequence[Receipt], bucket: str
+    known: Sequence[Profile],
+    dispatch_seconds: Mapping[str, float],
+    receipts: Sequence[Receipt],
+    bucket: str,
+    sendings: Mapping[str, Sending] | None = None,
 ) -> list[Profile]:
     """The profiles with what was measured last weighed in; those that changed are stored.
 
@@ -22,6 +27,7 @@ def refine_profiles(
         dispatch_seconds: by site, from handing over an order to having its receipt, less the site's own time.
         receipts: what the sites did.
         bucket: of the store.
+        sendings: by origin, how the shards that left it did.
     """
     hosts = {profile.site: profile.host for profile in known}
     refined = []
@@ -30,6 +36,9 @@ def refine_profiles(
         new = profiles.refine(profile, receipts, beside)
         if profile.site in dispatch_seconds:
             new = profiles.observe(new, time.time(), dispatch_seconds=dispatch_seconds[profile.site])
+        sent = (sendings or {}).get(profile.site)
+        if sent and (rate := links.sending_rate(sent, profile.latency_seconds)):
+            new = profiles.observe(new, time.time(), up_bytes_per_second=rate)
         if new != profile:
             storage.open_store(bucket).put(keys.profile(profile.site), new.model_dump_json(indent=2).encode())
         refined.append(new)

@@ -51,3 +51,34 @@ def test_any_times_give_a_link(seconds):
     assert 0 < found.bytes_per_second < math.inf
     assert 0 <= found.latency_seconds <= max(seconds)
     assert found.rate_variance >= 0 <= found.latency_variance
+
+
+@given(RATE, st.floats(0, 0.1), st.integers(1, 40))
+def test_what_two_streams_sent_in_turn_shows_the_rate(rate, pause, objects):
+    """Each object takes what the rate allows; while none is under way the link waits, and that says nothing of it."""
+    size = max(links.LEAST_OBJECT, math.ceil(links.ENOUGH_SECONDS * rate))
+    each = size / rate
+    transfers = [(number * (each + pause), number * (each + pause) + each, size) for number in range(objects)]
+    sent = links.sending(list(reversed(transfers)))
+    assert (sent.objects, sent.bytes) == (objects, objects * size)
+    assert sent.seconds == pytest.approx(objects * each)
+    assert links.sending_rate(sent, 0.0) == pytest.approx(rate, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(1e-3, 10)), min_size=1, max_size=30))
+def test_overlapping_streams_are_busy_as_long_as_any_of_them(spans):
+    sent = links.sending([(begin, begin + length, 1 << 20) for begin, length in spans])
+    assert (
+        max(length for _, length in spans) * (1 - 1e-9)
+        <= sent.seconds
+        <= sum(length for _, length in spans) * (1 + 1e-9)
+    )
+
+
+def test_small_objects_short_times_and_latency_say_nothing_of_a_rate():
+    assert links.sending([]) is None
+    assert links.sending_rate(links.sending([(0.0, 10.0, 1000)] * 3), 0.0) is None
+    assert links.sending_rate(links.sending([(0.0, 0.1, 1 << 20)]), 0.0) is None
+    fast = links.sending([(number * 0.1, number * 0.1 + 0.1, 1 << 20) for number in range(100)])
+    assert links.sending_rate(fast, 0.2) is None, "the time of each was its latency"
+    assert links.sending_rate(fast, 0.02) == pytest.approx(100 * (1 << 20) / 9)

@@ -186,8 +186,9 @@ def test_what_stayed_is_carried_out_when_the_plan_moves_it(tmp_path):
     site.stay([key])
     site.put(key, b"shard")
     assert not store.exists(key)
-    for _ in range(2):
-        site.carry_out([key, "datasets/d/shards/elsewhere.arrow.none"])
+    both = [key, "datasets/d/shards/elsewhere.arrow.none"]
+    assert [size for _, _, size in site.carry_out(both)] == [5]
+    assert site.carry_out(both) == [], "it is there"
     assert store.get(key) == b"shard"
     assert site.account() == (0, 5)
 

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog.nouns import Profile, Receipt, Site, Span, VariantCard, VariantSpeed
-from data_catalog.orders import Answered
+from data_catalog.orders import Answered, Sending
 from flows import _dispatching
 from infra import profiles, sites
 from infra.problem import place_site
 from infra.profiles import CLIP, LEAST_SPREAD, WEIGHT, observe, refine
 from infra.report import profile_chart
 from infra.runtimes import RUNTIMES
-from tasks import probe_site
+from tasks import probe_site, refine_profiles
 from tests.stores import FolderStore
 
 pytestmark = pytest.mark.unit
@@ -171,6 +171,21 @@ def test_shards_that_came_over_a_busy_link_refine_its_rate():
 )
 def test_where_the_link_was_not_what_all_waited_for_nothing_is_learnt_of_it(more):
     assert learnt(profile(), fetching(**more)).down_bytes_per_second == 2e6
+
+
+def test_shards_that_were_sent_refine_the_up_link(monkeypatch, tmp_path):
+    """A probe is seconds long, and what fills a link for a minute knows better."""
+    store = FolderStore(tmp_path)
+    monkeypatch.setattr(refine_profiles.storage, "open_store", lambda bucket: store)
+    known = [profile(), profile("edge-2")]
+    sent = {"edge-1": Sending(objects=10, bytes=5_000_000, seconds=10.05)}
+    refined = refine_profiles.refine_profiles(known, {}, [], "bucket", sent)
+    assert refined[0].up_bytes_per_second == pytest.approx(750_000), (
+        "half a million a second weighs as much as the probe"
+    )
+    assert refined[0].spreads["up_bytes_per_second"].count == 2
+    assert refined[1] == known[1]
+    assert sites.read_profile(store, "edge-1") == refined[0]
 
 
 def test_a_variant_that_has_not_worked_yet_is_slower_by_as_much_as_the_others_were():

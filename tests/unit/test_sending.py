@@ -11,8 +11,9 @@ import pytest
 
 from data_catalog.nouns import Dataset, Placement, Shard
 from infra import keys, shards, spool, storage
+from infra.links import UPLOADS
 from infra.sources import Records
-from tasks.compress_shards import UPLOADS, compress_shards
+from tasks.compress_shards import compress_shards
 from tests.stores import FolderStore
 
 pytestmark = pytest.mark.unit
@@ -79,3 +80,6 @@ def test_two_shards_go_at_a_time_and_the_last_one_alone(tmp_path, monkeypatch):
     assert store.beside[placements[-1].key] == {placements[-1].key}
     assert max(len(each) for each in store.beside.values()) > 1
     assert UPLOADS == 2
+    assert stored.sending
+    assert (stored.sending.objects, stored.sending.bytes) == (COUNT, stored.wan_bytes)
+    assert stored.sending.seconds >= 0.05 * COUNT / UPLOADS
