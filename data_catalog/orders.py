@@ -74,9 +74,9 @@ class CompressOrder(Noun):
 class Sending(Noun):
     """What crossed a link, and how long: the seconds in which one object at least was on its way."""
 
-    objects: int
-    bytes: int
-    seconds: float
+    objects: int = Field(ge=1)
+    bytes: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Compressed(Noun):
