@@ -225,13 +225,12 @@ def at_pace(specs: Sequence[Spec], core: Mapping[Tier, float]) -> dict[str, floa
         specs: of the sites, with the largest shares that they may have.
         core: rows a second of one core, by tier.
     """
-    tiers: dict[str, Tier] = {spec.name: "cloud" if spec.name == CLOUD else "edge" for spec in specs}
-    whole = {tier: sum(spec.share for spec in specs if tiers[spec.name] == tier) for tier in core}
-    return {
-        spec.name: spec.share * min(1.0, ROWS_A_SECOND[tier] / (whole[tier] * core[tier]))
-        for spec in specs
-        for tier in [tiers[spec.name]]
-    }
+    shares: dict[str, float] = {}
+    for tier, rate in core.items():
+        mine = [spec for spec in specs if (spec.name == CLOUD) == (tier == "cloud")]
+        part = min(1.0, ROWS_A_SECOND[tier] / (rate * sum(spec.share for spec in mine)))
+        shares |= {spec.name: spec.share * part for spec in mine}
+    return shares
 
 
 def slow_codecs(store: Store, shares: dict[str, float]) -> None:
